@@ -1,0 +1,80 @@
+# bitsim. Everything is installed into .venv; `make clean` removes it.
+#   make test ARGS="-n 2 -k roofline"     more arguments for pytest
+#   make test PYTHON=python3.13           another interpreter (after `make clean`)
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
+# Python 3.11 first: constraints.txt was made there, and a local torch wheel may be for 3.11 alone.
+PYTHON ?= $(shell for p in python3.11 python3 python3.13 python3.12; do \
+	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
+
+# The same versions for pip and uv, in the environment and in isolated builds.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+export UV_CONSTRAINT := constraints.txt
+export UV_BUILD_CONSTRAINT := constraints.txt
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+
+ifneq ($(shell command -v uv),)
+make_venv = uv venv --quiet --clear --python "$(PYTHON)" "$(1)"
+install_in = uv pip install --quiet --python "$(1)/bin/python"
+build = uv build --quiet
+else
+make_venv = "$(PYTHON)" -m venv --clear "$(1)"
+install_in = "$(1)/bin/python" -m pip install --quiet
+build = $(BIN)/python -m build > build.log 2>&1 || { cat build.log; exit 1; }
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test check bench package clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+demo: $(VENV)/.core ## install bitsim and estimate a 70B model in FP16 and ternary
+	$(BIN)/bitsim estimate --size 70B
+
+dev: $(VENV)/.test ## the environment to work in: editable install with the test tools
+	@echo "Ready: . $(BIN)/activate"
+
+test: $(VENV)/.test ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.test ## lint, format, types, import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test ## run the speed measurements
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark $(ARGS)
+
+package: $(VENV)/.test ## build the wheel, install it alone and run it from another folder
+	rm -rf build dist
+	$(build)
+	tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(call make_venv,$$tmp/venv) && \
+	$(call install_in,$$tmp/venv) dist/*.whl && cd "$$tmp" && \
+	venv/bin/bitsim --help && venv/bin/bitsim estimate --size 70B > /dev/null && echo "The wheel works."
+
+clean: ## remove what was made here
+	rm -rf $(VENV) build dist build.log *.egg-info .benchmarks .hypothesis .*_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@"$(PYTHON)" -c '$(NEW_ENOUGH)' 2>/dev/null || { echo "bitsim needs Python 3.11 or newer," \
+	"and '$(PYTHON)' is none. Say which: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(call make_venv,$(VENV))
+	@touch $@
+
+# Installed again only when one of these two files has changed.
+$(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/.made
+	$(call install_in,$(VENV)) --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.made
+	$(call install_in,$(VENV)) --editable '.[test]'
+	@touch $(VENV)/.core $@

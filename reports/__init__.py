@@ -1,0 +1,1 @@
+"""Everything a person sees: the `bitsim` command, its tables and its JSON."""

@@ -1,0 +1,5 @@
+"""`python -m bitsim.reports` is the `bitsim` command."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""The `bitsim` group: gathers the commands and turns errors into one line."""
+
+import sys
+from typing import Any
+
+import click
+
+from bitsim.energy_tables.errors import BitsimError
+
+from .commands.estimate import estimate
+from .commands.fit_check import fit_check
+from .commands.hardware import hardware
+from .commands.sweep import sweep
+from .commands.tables import cite, tables
+from .commands.validate import validate
+
+
+class OneLineErrors(click.Group):
+    """A group that says what is wrong in one line: exit code 1 for the user's data, 2 for the command line."""
+
+    def main(self, *args: Any, **keywords: Any) -> Any:
+        """Run the command; see click.Group."""
+        inner = {**keywords, "standalone_mode": False}
+        if not keywords.get("standalone_mode", True):
+            return super().main(*args, **inner)
+        try:
+            status = super().main(*args, **inner)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "bitsim"
+            _fail(f"{error.format_message()} (try: {command} --help)", error.exit_code)
+        except click.ClickException as error:
+            _fail(error.format_message(), error.exit_code)
+        except BitsimError as error:
+            _fail(str(error), 1)
+        except click.Abort:
+            _fail("stopped", 1)
+        except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
+            sys.stderr.close()
+            sys.exit(0)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo("Error: " + " ".join(message.split()), err=True)
+    sys.exit(status)
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="bitsim-llm", prog_name="bitsim")
+def cli() -> None:
+    """What is a ternary (1.58-bit) language model worth? Energy, latency and memory, FP16 against ternary.
+
+    \b
+    bitsim estimate --size 70B                      the whole answer for one size
+    bitsim fit-check --hardware raspberry-pi-5      what runs on this machine, and how fast
+    bitsim validate                                 published numbers, recomputed
+    """
+
+
+for _command in (estimate, sweep, fit_check, hardware, tables, cite, validate):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()

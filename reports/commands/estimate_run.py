@@ -1,0 +1,212 @@
+"""What `bitsim estimate` does once its options are read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from bitsim.energy_tables import Interval, load_hardware
+from bitsim.energy_tables.units import SECONDS_PER_HOUR, format_count, format_si
+from bitsim.simulator import Estimate, ModelSpec, Scheme, estimate, get_scheme
+from bitsim.simulator.estimate import DEFAULT_HARDWARE
+
+from ..estimate_json import estimate_payload, model_payload, payload
+from ..text import console, print_json, print_rows
+
+_DEFAULT_SCHEMES = ("fp16", "b1.58")
+
+
+def inference(spec: ModelSpec, form: str, by_operation: bool, request: Mapping[str, Any]) -> None:
+    """Print estimates of every scheme on every machine."""
+    estimates = run_estimates(spec, request)
+    if by_operation:
+        print_rows(_operation_rows(estimates), form, right=_OPERATION_NUMBERS)
+    elif form == "json":
+        print_json(payload(estimates))
+    elif form == "table":
+        from ..estimate_screen import screen
+
+        console().print(screen(estimates, chosen_hardware=bool(request["machines"])))
+    else:
+        print_rows([_flat(estimate) for estimate in estimates], form)
+
+
+def run_estimates(spec: ModelSpec, request: Mapping[str, Any]) -> list[Estimate]:
+    """Estimate every scheme on every machine of a request."""
+    names = (
+        "engine",
+        "node",
+        "energy",
+        "batch",
+        "prompt_tokens",
+        "new_tokens",
+        "context",
+        "devices",
+        "split",
+        "threads",
+        "tokens",
+        "skip_zeros",
+        "region",
+    )
+    options = {name: request[name] for name in names}
+    machines: Sequence[str | None] = request["machines"] or (None,)
+    return [
+        estimate(spec, scheme, machine, extra_energy_table=request["energy_table"], **options)
+        for machine in machines
+        for scheme in _schemes(request)
+    ]
+
+
+def _schemes(request: Mapping[str, Any]) -> list[Scheme]:
+    return [get_scheme(name, request["packing"], request["kv_bits"]) for name in request["schemes"] or _DEFAULT_SCHEMES]
+
+
+_OPERATION_NUMBERS = (
+    "macs",
+    "vector_ops",
+    "dram_bytes",
+    "on_chip_bytes",
+    "latency_s",
+    "arithmetic_j",
+    "dram_j",
+    "on_chip_j",
+)
+
+
+def _operation_rows(estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
+    return [
+        {"hardware": e.hardware.name, "scheme": e.scheme.name} | {name: getattr(row, name) for name in row.__slots__}
+        for e in estimates
+        for row in e.operations
+    ]
+
+
+def _flat(result: Estimate) -> dict[str, Any]:
+    """One row per estimate: the single numbers and strings of its JSON, nested names joined by a dot."""
+    row: dict[str, Any] = {"model": result.model.name}
+    for name, value in estimate_payload(result).items():
+        if isinstance(value, dict):
+            row |= {f"{name}.{key}": cell for key, cell in value.items() if not isinstance(cell, dict)}
+        elif not isinstance(value, list):
+            row[name] = value
+    return row
+
+
+def serving(spec: ModelSpec, form: str, request: Mapping[str, Any]) -> None:
+    """Print the largest batch and the throughput there."""
+    from bitsim.simulator.serving import serving as serve
+
+    rows = []
+    for machine in request["machines"] or (DEFAULT_HARDWARE,):
+        for scheme in _schemes(request):
+            found = serve(
+                spec,
+                scheme,
+                machine,
+                devices=request["devices"],
+                prompt_tokens=request["prompt_tokens"],
+                new_tokens=request["new_tokens"],
+                engine=request["engine"],
+                split="tensor",
+            )
+            result = found.estimate
+            energy = result.energy_per_new_token_j if result else None
+            rows.append(
+                {
+                    "scheme": scheme.name,
+                    "hardware": load_hardware(machine).name,
+                    "devices": result.devices if result else request["devices"],
+                    "kv_bits": scheme.kv_bits,
+                    "max_batch": found.max_batch,
+                    "tokens_per_s": found.tokens_per_s.mid,
+                    "tokens_per_s_low": found.tokens_per_s.low,
+                    "tokens_per_s_high": found.tokens_per_s.high,
+                    "bound": result.bound["decode"] if result else "does not fit",
+                    "energy_per_new_token_j": energy.mid if energy else None,
+                }
+            )
+    tokens = f"{request['prompt_tokens']:,} prompt + {request['new_tokens']:,} new tokens a sequence"
+    print_rows(rows, form, title=f"{spec.name}: the largest batch that fits, {tokens}", right=tuple(rows[0])[2:])
+
+
+def training(spec: ModelSpec, form: str, request: Mapping[str, Any]) -> None:
+    """Print the cost of a training run in FP16 and as ternary quantisation-aware training."""
+    from bitsim.simulator.training_cost import TrainingCost, training_cost
+
+    tokens = request["tokens"]
+    if tokens is None:
+        raise click.UsageError("--training needs --tokens, such as --tokens 2T")
+    machines = request["machines"] or (DEFAULT_HARDWARE,)
+    runs: list[TrainingCost] = [
+        training_cost(spec, tokens, scheme, machine, devices=request["devices"], region=request["region"])
+        for machine in machines
+        for scheme in request["schemes"] or _DEFAULT_SCHEMES
+    ]
+    if form == "json":
+        print_json(
+            {
+                "model": model_payload(spec),
+                "tokens": tokens,
+                "training": [_training_payload(run) for run in runs],
+            }
+        )
+    elif form == "table":
+        _training_screen(spec, runs)
+    else:
+        print_rows(
+            [{k: v for k, v in _training_payload(run).items() if not isinstance(v, dict | list)} for run in runs],
+            form,
+        )
+
+
+_TRAINING_RANGES = ("device_s", "wall_s", "energy_j", "usd", "electricity_usd", "kg_co2e")
+
+
+def _training_payload(run: Any) -> dict[str, Any]:
+    found = {
+        "scheme": run.scheme,
+        "hardware": run.hardware.name,
+        "devices": run.devices,
+        "flops": run.flops,
+        "state_bytes": run.state_bytes,
+    }
+    for name in _TRAINING_RANGES:
+        value: Interval | None = getattr(run, name)
+        found[name] = None if value is None else value.mid
+        found[f"{name}_range"] = None if value is None else {"low": value.low, "mid": value.mid, "high": value.high}
+    return found | {"sources": list(run.sources)}
+
+
+def _training_screen(spec: ModelSpec, runs: Sequence[Any]) -> None:
+    def span(interval: Interval | None, factor: float, unit: str) -> str:
+        if interval is None:
+            return "unknown"
+        low, mid, high = (format_si(value * factor, unit) for value in interval)
+        return f"{mid}  ({low} - {high})"
+
+    days = 1 / 24 / SECONDS_PER_HOUR
+    rows = [
+        {
+            "": f"{run.scheme} on {run.devices:,} x {run.hardware.name}",
+            "compute": format_si(run.flops, "FLOP"),
+            "training state": format_si(run.state_bytes, "B"),
+            "wall time": "{1:,.1f} days  ({0:,.1f} - {2:,.1f})".format(*run.wall_s.scaled(days)),
+            "device hours": f"{run.device_s.mid / SECONDS_PER_HOUR:,.0f}",
+            "energy": span(run.energy_j, 1 / 3600, "Wh"),
+            "rental": "unknown"
+            if run.usd is None
+            else f"${run.usd.mid:,.0f}  (${run.usd.low:,.0f} - ${run.usd.high:,.0f})",
+            "CO2e": span(run.kg_co2e, 1e3, "g"),
+        }
+        for run in runs
+    ]
+    turned = [{"": name} | {row[""]: row[name] for row in rows} for name in rows[0] if name]
+    compute = f"6 x {format_count(spec.parameters_active)} active parameters x tokens"
+    title = f"Training {spec.name} on {format_count(runs[0].tokens)} tokens: {compute}"
+    print_rows(turned, "table", title=title, right=[row[""] for row in rows])
+    console().print(
+        "Ternary training computes in 16 bits on quantised values: it costs more; the saving comes at inference."
+    )
+    console().print(
+        "Sources: " + ", ".join(dict.fromkeys(key for run in runs for key in run.sources)) + "  (bitsim cite KEY)"
+    )

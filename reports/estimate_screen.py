@@ -1,0 +1,223 @@
+"""The screen of `bitsim estimate`: schemes side by side, ratios, what binds, what is left out, sources at the foot."""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from bitsim.energy_tables import Interval, energy_table
+from bitsim.energy_tables.units import format_count, format_ratio, format_si
+from bitsim.simulator import Estimate, ModelSpec
+from bitsim.simulator.paper_energy import paper_energy, paper_ratio_per_product
+
+from .estimate_json import arithmetic
+
+LEFT_OUT = (
+    "cooling and the rest of the server, loading the model, idle time between requests, and the quality that each "
+    "scheme reaches (see --tokens)"
+)
+_WIDTH = 96
+Value = Callable[[Estimate], Any]
+
+
+def screen(estimates: Sequence[Estimate], chosen_hardware: bool) -> Group:
+    """Return the whole screen.
+
+    Args:
+        estimates: all of one model and workload.
+        chosen_hardware: the user named the hardware (else the screen says why it is this one).
+    """
+    first = estimates[0]
+    parts: list[Any] = [_model_line(first.model)]
+    for _, group in groupby(estimates, key=lambda estimate: estimate.hardware.name):
+        parts += _machine_block(list(group), chosen_hardware)
+    if first.mode == "full":
+        parts.append(_headline(estimates))
+        parts.append(_paragraph("Left out", LEFT_OUT + "."))
+    parts.append(
+        _paragraph(
+            "Sources",
+            ", ".join(dict.fromkeys(key for e in estimates for key in e.sources)) + "  (bitsim cite KEY)",
+        )
+    )
+    return Group(*parts)
+
+
+def _model_line(spec: ModelSpec) -> Text:
+    experts = f", {spec.experts} experts of which {spec.experts_per_token} a token" if spec.experts > 1 else ""
+    width = f"{spec.layers} layers x {spec.hidden:,} wide, {spec.heads} heads, FFN {spec.ffn:,}"
+    shape = f"{width}, vocabulary {spec.vocab:,}{experts}"
+    line = Text(f"{spec.name}", style="bold")
+    return line.append(f"  {format_count(spec.parameters)} parameters: {shape}", style="not bold")
+
+
+def _machine_block(estimates: list[Estimate], chosen_hardware: bool) -> list[Any]:
+    first = estimates[0]
+    work = first.workload
+    devices = f"{first.devices} x " if first.devices > 1 else ""
+    why = "" if chosen_hardware else f", as many as FP16 needs ({first.split})" if first.devices > 1 else ", by default"
+    load = f"{work.prompt_tokens:,} prompt + {work.new_tokens:,} new tokens"
+    if first.mode == "paper":
+        load = f"one pass over {work.prompt_tokens:,} tokens, arithmetic at {first.node}, as the BitNet papers count"
+    earlier = f" after {work.earlier_tokens:,} earlier ones" if work.earlier_tokens else ""
+    batch = f", batch {work.batch:,}" if work.batch > 1 else ""
+    header = Text(f"{devices}{first.hardware.title}{why}\n{load}{earlier}{batch}", style="dim")
+    table = _paper_table(estimates) if first.mode == "paper" else _full_table(estimates)
+    notes = [
+        _paragraph(
+            "Engine",
+            "; ".join(dict.fromkeys(f"{e.scheme.name}: {e.engine.name}, {e.engine.note}" for e in estimates)),
+        )
+    ]
+    if first.mode == "paper":
+        notes = []
+    notes += [
+        _paragraph("Note", f"{e.scheme.name}: {note}") for e in estimates for note in e.notes if note != e.engine.note
+    ]
+    return [header, table, *notes]
+
+
+def _new_table(estimates: Sequence[Estimate]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", min_width=24)
+    for estimate in estimates:
+        table.add_column(estimate.scheme.name, justify="right", min_width=11)
+    for estimate in estimates[1:]:
+        table.add_column(f"{estimates[0].scheme.name} / {estimate.scheme.name}", justify="right", style="bold green")
+    return table
+
+
+class _Rows:
+    """Adds lines to a table: a label, a value per scheme, the first over each other."""
+
+    def __init__(self, estimates: Sequence[Estimate], table: Table) -> None:
+        self._estimates = estimates
+        self._table = table
+
+    def head(self, label: str) -> None:
+        self._table.add_row(Text(label, style="bold cyan"))
+
+    def text(self, label: str, value: Callable[[Estimate], str], style: str = "") -> None:
+        self._table.add_row(Text(label, style=style), *(Text(value(e), style=style) for e in self._estimates))
+
+    def number(
+        self,
+        label: str,
+        value: Callable[[Estimate], float],
+        show: Callable[[float], str],
+        inverse: bool = False,
+        style: str = "",
+    ) -> None:
+        values = [value(estimate) for estimate in self._estimates]
+        ratios = [self._ratio(values[0], other, inverse) for other in values[1:]]
+        self._table.add_row(Text(label, style=style), *(Text(show(v), style=style) for v in values), *ratios)
+
+    def span(self, value: Callable[[Estimate], Interval], show: Callable[[float], str]) -> None:
+        def text(estimate: Estimate) -> str:
+            interval = value(estimate)
+            return "" if interval.is_exact else f"{show(interval.low)} - {show(interval.high)}"
+
+        self.text("    range", text, style="dim")
+
+    @staticmethod
+    def _ratio(base: float, other: float, inverse: bool) -> str:
+        top, bottom = (other, base) if inverse else (base, other)
+        return "" if bottom == 0 or abs(top / bottom - 1.0) < 5e-3 else format_ratio(top / bottom)
+
+
+def _joules(value: float) -> str:
+    return format_si(value, "J")
+
+
+def _bytes(value: float) -> str:
+    return format_si(value, "B")
+
+
+def _speed(value: float) -> str:
+    return f"{value:,.3g} /s" if value < 1000 else f"{value:,.0f} /s"
+
+
+def _dollars(value: float) -> str:
+    return f"${value:,.2f}" if value < 100 else f"${value:,.0f}"
+
+
+def _full_table(estimates: list[Estimate]) -> Table:
+    table = _new_table(estimates)
+    rows = _Rows(estimates, table)
+    rows.number("Memory", lambda e: e.dram_bytes.total, _bytes, style="bold")
+    rows.number("  layer weights", lambda e: e.dram_bytes.weights, _bytes)
+    rows.number("  embedding and head", lambda e: e.dram_bytes.embedding_and_head, _bytes)
+    rows.number("  KV cache", lambda e: e.dram_bytes.kv_cache, _bytes)
+    rows.number("  activations, run time", lambda e: e.dram_bytes.activations + e.dram_bytes.runtime, _bytes)
+    rows.text("  longest context that fits", lambda e: f"{e.largest_context:,}")
+    table.add_section()
+    rows.number("New tokens", lambda e: e.tokens_per_s.mid, _speed, inverse=True, style="bold")
+    rows.span(lambda e: e.tokens_per_s, _speed)
+    rows.text("  bound by", lambda e: e.bound["decode"])
+    rows.number("  read from DRAM a step", lambda e: e.traffic_bytes["per_new_token"], _bytes)
+    if estimates[0].workload.prompt_tokens:
+        rows.number("Time to first token", lambda e: e.prefill_s.mid, lambda v: format_si(v, "s"))
+        rows.text("  bound by", lambda e: e.bound["prefill"])
+    table.add_section()
+    rows.number("Energy of a new token", lambda e: e.token_energy_j["total"].mid, _joules, style="bold")
+    rows.span(lambda e: e.token_energy_j["total"], _joules)
+    rows.number(
+        "  arithmetic",
+        lambda e: sum(e.token_energy_j[n].mid for n in e.token_energy_j if n.startswith("arithmetic")),
+        _joules,
+    )
+    rows.number("  DRAM", lambda e: e.token_energy_j["dram"].mid, _joules)
+    rows.number("  on-chip memory", lambda e: e.token_energy_j["on_chip"].mid, _joules)
+    rows.number("  power over time", lambda e: e.token_energy_j["static"].mid, _joules)
+    table.add_section()
+    if all("hardware_usd_per_million_tokens" in e.cost for e in estimates):
+        rows.number("Hardware, 1M new tokens", lambda e: e.cost["hardware_usd_per_million_tokens"].mid, _dollars)
+    rows.number(
+        "CO2e, 1M new tokens",
+        lambda e: e.cost["kg_co2e_per_million_tokens"].mid * 1e3,
+        lambda v: format_si(v, "g"),
+    )
+    if any(e.loss for e in estimates):
+        rows.text("Loss, nats per token", lambda e: f"{e.loss.value:.3f} ({e.loss.law})" if e.loss else "no law")
+    return table
+
+
+def _paper_table(estimates: list[Estimate]) -> Table:
+    table = _new_table(estimates)
+    rows = _Rows(estimates, table)
+    rows.number("Arithmetic energy", lambda e: e.energy_j["total"].mid, _joules, style="bold")
+    rows.number("  linear layers", lambda e: e.energy_j["arithmetic_linear"].mid, _joules)
+    rows.number("  attention, in FP16", lambda e: e.energy_j["arithmetic_attention"].mid, _joules)
+    rows.number("  additions", lambda e: e.paper.add_j if e.paper else 0.0, _joules)
+    rows.number("  multiplications", lambda e: e.paper.multiply_j if e.paper else 0.0, _joules)
+    return table
+
+
+def _headline(estimates: Sequence[Estimate]) -> Any:
+    """Say how far the papers' ratio shrinks once everything is counted."""
+    by_scheme = {estimate.scheme.name: estimate for estimate in reversed(estimates)}
+    full, ternary = by_scheme.get("fp16"), by_scheme.get("b1.58")
+    if full is None or ternary is None:
+        return Text()
+    table, node = energy_table(), full.node
+    narrow, wide = (paper_ratio_per_product(table, node, accumulate) for accumulate in ("int8", "int32"))
+    passes = [paper_energy(full.model, e.scheme, table, node, 512).total_j for e in (full, ternary)]
+    here = arithmetic(full).mid / arithmetic(ternary).mid
+    everything = full.token_energy_j["total"].mid / ternary.token_energy_j["total"].mid
+    text = (
+        f"{format_ratio(narrow)} per product at {node}, with the 8-bit addition that the papers count; "
+        f"{format_ratio(wide)} with the 32-bit addition that exact sums need. {format_ratio(passes[0] / passes[1])} "
+        'for all arithmetic of one 512-token pass, the papers\' "end-to-end" energy (--energy paper). '
+        f"{format_ratio(here)} for all arithmetic here. {format_ratio(everything)} per new token once memory and power "
+        "count."
+    )
+    return _paragraph("What is left of the headline", text)
+
+
+def _paragraph(label: str, text: str) -> Padding:
+    return Padding(Text(f"{label}: ", style="bold").append(text, style="not bold"), (1, 0, 0, 0), expand=False)

@@ -1,0 +1,84 @@
+"""Tables for people and for programs: the same rows as a screen table, JSON, CSV or Markdown."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], form: str, title: str | None = None, right: Sequence[str] = ()
+) -> None:
+    """Print rows that have the same keys.
+
+    Args:
+        rows: the rows; keys are the column names.
+        form: table, json, csv or markdown.
+        title: above the screen table.
+        right: columns to align right on the screen.
+    """
+    if form == "json":
+        print_json([dict(row) for row in rows])
+    elif form == "csv":
+        click.echo(as_csv(rows), nl=False)
+    elif form == "markdown":
+        click.echo(as_markdown(rows))
+    else:
+        _print_table(rows, title, right)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; NaN and infinity are bugs, not output."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV."""
+    buffer = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as a Markdown table."""
+    if not rows:
+        return ""
+    lines = [
+        list(rows[0]),
+        ["---"] * len(rows[0]),
+        *([_cell(value) for value in row.values()] for row in rows),
+    ]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]], title: str | None, right: Sequence[str]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in rows[0] if rows else ():
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console().print(table)
+
+
+def console() -> Any:
+    """Return a rich console that keeps to the terminal's width and NO_COLOR, and reads no markup from data."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
