@@ -30,7 +30,7 @@ build = $(BIN)/python -m build > build.log 2>&1 || { cat build.log; exit 1; }
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check bench package clean
+.PHONY: help demo dev test check docs bench package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -49,6 +49,9 @@ check: $(VENV)/.test ## lint, format, types, import direction
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.test ## write what the commands print into README.md
+	BITSIM_UPDATE_README=1 $(BIN)/python -m pytest -q tests/test_docs.py
 
 bench: $(VENV)/.test ## run the speed measurements
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark $(ARGS)

@@ -5,8 +5,6 @@ from typing import Any
 
 import click
 
-from bitsim.energy_tables.errors import BitsimError
-
 from .commands.estimate import estimate
 from .commands.fit_check import fit_check
 from .commands.hardware import hardware
@@ -30,13 +28,17 @@ class OneLineErrors(click.Group):
             _fail(f"{error.format_message()} (try: {command} --help)", error.exit_code)
         except click.ClickException as error:
             _fail(error.format_message(), error.exit_code)
-        except BitsimError as error:
-            _fail(str(error), 1)
         except click.Abort:
             _fail("stopped", 1)
         except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
             sys.stderr.close()
             sys.exit(0)
+        except Exception as error:
+            from bitsim.energy_tables import BitsimError  # not at the top: `bitsim --help` needs no tables
+
+            if not isinstance(error, BitsimError):
+                raise
+            _fail(str(error), 1)
         sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -1,5 +1,6 @@
 """The screen of `bitsim estimate`: schemes side by side, ratios, what binds, what is left out, sources at the foot."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
@@ -21,8 +22,6 @@ LEFT_OUT = (
     "cooling and the rest of the server, loading the model, idle time between requests, and the quality that each "
     "scheme reaches (see --tokens)"
 )
-_WIDTH = 96
-Value = Callable[[Estimate], Any]
 
 
 def screen(estimates: Sequence[Estimate], chosen_hardware: bool) -> Group:
@@ -51,35 +50,43 @@ def screen(estimates: Sequence[Estimate], chosen_hardware: bool) -> Group:
 def _model_line(spec: ModelSpec) -> Text:
     experts = f", {spec.experts} experts of which {spec.experts_per_token} a token" if spec.experts > 1 else ""
     width = f"{spec.layers} layers x {spec.hidden:,} wide, {spec.heads} heads, FFN {spec.ffn:,}"
-    shape = f"{width}, vocabulary {spec.vocab:,}{experts}"
-    line = Text(f"{spec.name}", style="bold")
-    return line.append(f"  {format_count(spec.parameters)} parameters: {shape}", style="not bold")
+    size = format_count(spec.parameters)
+    line = Text(f"{size} parameters" if spec.name == size else f"{spec.name}, {size} parameters", style="bold")
+    return line.append(f": {width}, vocabulary {spec.vocab:,}{experts}", style="not bold")
 
 
 def _machine_block(estimates: list[Estimate], chosen_hardware: bool) -> list[Any]:
     first = estimates[0]
-    work = first.workload
     devices = f"{first.devices} x " if first.devices > 1 else ""
     why = "" if chosen_hardware else f", as many as FP16 needs ({first.split})" if first.devices > 1 else ", by default"
-    load = f"{work.prompt_tokens:,} prompt + {work.new_tokens:,} new tokens"
+    header = Text(f"{devices}{first.hardware.title}{why}\n{_load(first)}", style="dim")
+    notes = [(f"{e.scheme.name}: {note}") for e in estimates for note in e.notes if note != e.engine.note]
     if first.mode == "paper":
-        load = f"one pass over {work.prompt_tokens:,} tokens, arithmetic at {first.node}, as the BitNet papers count"
-    earlier = f" after {work.earlier_tokens:,} earlier ones" if work.earlier_tokens else ""
+        return [header, _paper_table(estimates), *(_paragraph("Note", note) for note in notes)]
+    engines = dict.fromkeys(f"{e.scheme.name}: {e.engine.name}, {e.engine.note}" for e in estimates)
+    if not chosen_hardware:
+        notes += _fewer_devices(estimates)
+    parts = [header, _full_table(estimates), _paragraph("Engine", "; ".join(engines))]
+    return parts + [_paragraph("Note", note) for note in notes]
+
+
+def _load(estimate: Estimate) -> str:
+    work = estimate.workload
     batch = f", batch {work.batch:,}" if work.batch > 1 else ""
-    header = Text(f"{devices}{first.hardware.title}{why}\n{load}{earlier}{batch}", style="dim")
-    table = _paper_table(estimates) if first.mode == "paper" else _full_table(estimates)
-    notes = [
-        _paragraph(
-            "Engine",
-            "; ".join(dict.fromkeys(f"{e.scheme.name}: {e.engine.name}, {e.engine.note}" for e in estimates)),
-        )
+    if estimate.mode == "paper":
+        return f"one pass over {work.prompt_tokens:,} tokens, arithmetic at {estimate.node}, as the BitNet papers count"
+    earlier = f" after {work.earlier_tokens:,} earlier ones" if work.earlier_tokens else ""
+    return f"{work.prompt_tokens:,} prompt + {work.new_tokens:,} new tokens{earlier}{batch}"
+
+
+def _fewer_devices(estimates: list[Estimate]) -> list[str]:
+    """Name the schemes that would do with fewer devices than FP16."""
+    needed = {e.scheme.name: math.ceil(e.dram_bytes.total * e.devices / e.capacity_bytes) for e in estimates}
+    return [
+        f"{name} alone would fit {count} x {estimates[0].hardware.name}"
+        for name, count in needed.items()
+        if count < estimates[0].devices
     ]
-    if first.mode == "paper":
-        notes = []
-    notes += [
-        _paragraph("Note", f"{e.scheme.name}: {note}") for e in estimates for note in e.notes if note != e.engine.note
-    ]
-    return [header, table, *notes]
 
 
 def _new_table(estimates: Sequence[Estimate]) -> Table:

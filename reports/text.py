@@ -3,10 +3,16 @@
 import csv
 import io
 import json
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+
+_SHORT = 20  # characters
+_GAP = (0, 2, 0, 0)  # between columns
+_PIPE_WIDTH = 110  # columns where the output is no terminal and COLUMNS is not set
 
 
 def print_rows(
@@ -61,19 +67,27 @@ def _print_table(rows: Sequence[Mapping[str, Any]], title: str | None, right: Se
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=_GAP)
     for name in rows[0] if rows else ():
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        table.add_column(
+            name, justify="right" if name in right else "left", overflow="fold", no_wrap=_is_short(rows, name)
+        )
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     console().print(table)
+
+
+def _is_short(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Short cells stay on one line; the long ones of a table give way."""
+    return all(len(_cell(row[name])) <= _SHORT for row in rows)
 
 
 def console() -> Any:
     """Return a rich console that keeps to the terminal's width and NO_COLOR, and reads no markup from data."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _PIPE_WIDTH
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def _cell(value: Any) -> str:

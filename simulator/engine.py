@@ -90,13 +90,13 @@ def _near(scheme: str, fit: EngineFit) -> bool:
 
 
 def _nearest_fit(name: str, hardware: HardwareProfile, scheme: str) -> tuple[EngineFit | None, str]:
-    """Take the engine's fit for this machine and scheme, else this machine, else this scheme, else any."""
+    """Take the engine's fit for this machine and scheme, else for a scheme of the same kind, here or elsewhere."""
     fits = [fit for fit in engine_fits() if fit.engine == name]
     if not fits:
         return None, ""
     best = max(
         fits,
-        key=lambda fit: (fit.hardware == hardware.name, scheme in fit.schemes, _near(scheme, fit), fit.rows),
+        key=lambda fit: (_near(scheme, fit), fit.hardware == hardware.name, scheme in fit.schemes, fit.rows),
     )
     if best.hardware == hardware.name and scheme in best.schemes:
         return best, "fitted"

@@ -79,8 +79,8 @@ class ModelSpec:
         if self.heads % self.kv_heads:
             raise BitsimError(f"{self.name}: kv_heads: expected a divisor of heads ({self.heads}), got {self.kv_heads}")
         if self.experts_per_token > self.experts:
-            limit = f"at most experts ({self.experts})"
-            raise BitsimError(f"{self.name}: experts_per_token: expected {limit}, got {self.experts_per_token}")
+            allowed = f"at most experts ({self.experts})"
+            raise BitsimError(f"{self.name}: experts_per_token: expected {allowed}, got {self.experts_per_token}")
 
     @property
     def query_width(self) -> int:

@@ -1,6 +1,7 @@
 """A grid of designs at once, by vectorised numpy: the same formulas as `estimate`, and bit for bit its mid values."""
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -89,10 +90,11 @@ def sweep(  # noqa: PLR0913 - keywords, one for each option of the command
         for scheme, profile, count in itertools.product(chosen, profiles, tuple(devices))
     ]
     settings = _settings(specs, systems)
-    work = [make_workload(*values) for values in itertools.product(batch, prompt_tokens, new_tokens)]
-    total = len(settings) * len(work)
+    axes = [tuple(batch), tuple(prompt_tokens), tuple(new_tokens)]
+    total = len(settings) * math.prod(len(axis) for axis in axes)
     if not 0 < total <= MAX_POINTS:
         raise BitsimError(f"sweep: expected 1 to {MAX_POINTS:,} combinations, got {total:,}")
+    work = [make_workload(*values) for values in itertools.product(*axes)]
     loads = np.array([(w.batch, w.prompt_tokens, w.new_tokens, w.mean_past) for w in work], dtype=np.float64)
     table = _Table(settings)
     results: dict[str, list[Array]] = {}
@@ -219,7 +221,7 @@ def _frame(settings: Sequence[_Setting], loads: Array, results: dict[str, Array]
     return pd.DataFrame(columns | results | {"fits": results["dram_bytes"] <= capacity})
 
 
-def _repeated(values: Sequence[str], each: int) -> pd.Categorical:
+def _repeated(values: Sequence[str], each: int) -> Any:
     names = list(dict.fromkeys(values))
     place = {name: code for code, name in enumerate(names)}
     codes = np.repeat(np.array([place[value] for value in values]), each)

@@ -171,7 +171,7 @@ def _speeds() -> Iterator[Check]:
             ours = predicted_speed(row)
             threads = "all" if row.threads is None else row.threads
             what = f"{row.software} {row.hardware} {row.model} {row.scheme} {row.phase}, {threads} threads"
-            group = "decode speed" if row.phase == "decode" else "prefill speed"
+            group = f"{row.phase} speed: {row.software} on {row.hardware}"
             yield Check(
                 group,
                 row.id,

@@ -1,6 +1,5 @@
 """bitsim estimate."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -53,7 +52,6 @@ from ..options import Count, model_options, one_model, output_format
 )
 @click.option(
     "--energy-table",
-    type=click.Path(path_type=Path),
     help="A .csv of the form of op_energy.csv, to add or replace energies.",
 )
 @click.option("--by-operation", is_flag=True, help="One row per phase and operation.")

@@ -1,6 +1,7 @@
 """What `bitsim estimate` does once its options are read."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -50,8 +51,9 @@ def run_estimates(spec: ModelSpec, request: Mapping[str, Any]) -> list[Estimate]
     )
     options = {name: request[name] for name in names}
     machines: Sequence[str | None] = request["machines"] or (None,)
+    table = Path(request["energy_table"]) if request["energy_table"] is not None else None
     return [
-        estimate(spec, scheme, machine, extra_energy_table=request["energy_table"], **options)
+        estimate(spec, scheme, machine, extra_energy_table=table, **options)
         for machine in machines
         for scheme in _schemes(request)
     ]
@@ -125,8 +127,25 @@ def serving(spec: ModelSpec, form: str, request: Mapping[str, Any]) -> None:
                     "energy_per_new_token_j": energy.mid if energy else None,
                 }
             )
+    if form == "table":
+        rows = [_serving_line(row) for row in rows]
     tokens = f"{request['prompt_tokens']:,} prompt + {request['new_tokens']:,} new tokens a sequence"
     print_rows(rows, form, title=f"{spec.name}: the largest batch that fits, {tokens}", right=tuple(rows[0])[2:])
+
+
+def _serving_line(row: Mapping[str, Any]) -> dict[str, Any]:
+    energy = row["energy_per_new_token_j"]
+    return {
+        "scheme": row["scheme"],
+        "hardware": row["hardware"],
+        "devices": row["devices"],
+        "KV bits": f"{row['kv_bits']:g}",
+        "largest batch": f"{row['max_batch']:,}",
+        "tokens/s": f"{row['tokens_per_s']:,.0f}",
+        "range": f"{row['tokens_per_s_low']:,.0f} - {row['tokens_per_s_high']:,.0f}",
+        "bound by": row["bound"],
+        "per token": "-" if energy is None else format_si(energy, "J"),
+    }
 
 
 def training(spec: ModelSpec, form: str, request: Mapping[str, Any]) -> None:
@@ -188,7 +207,7 @@ def _training_screen(spec: ModelSpec, runs: Sequence[Any]) -> None:
     rows = [
         {
             "": f"{run.scheme} on {run.devices:,} x {run.hardware.name}",
-            "compute": format_si(run.flops, "FLOP"),
+            "compute": f"{run.flops:.3g} FLOP",
             "training state": format_si(run.state_bytes, "B"),
             "wall time": "{1:,.1f} days  ({0:,.1f} - {2:,.1f})".format(*run.wall_s.scaled(days)),
             "device hours": f"{run.device_s.mid / SECONDS_PER_HOUR:,.0f}",
@@ -196,7 +215,7 @@ def _training_screen(spec: ModelSpec, runs: Sequence[Any]) -> None:
             "rental": "unknown"
             if run.usd is None
             else f"${run.usd.mid:,.0f}  (${run.usd.low:,.0f} - ${run.usd.high:,.0f})",
-            "CO2e": span(run.kg_co2e, 1e3, "g"),
+            "CO2e": "{1:,.4g} t  ({0:,.4g} - {2:,.4g})".format(*run.kg_co2e.scaled(1e-3)),
         }
         for run in runs
     ]

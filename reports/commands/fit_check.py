@@ -74,8 +74,21 @@ def fit_check(
         print_rows(rows, form)
         return
 
+    _print(rows, f"{profile.title}: {format_si(profile.value('capacity_bytes').mid, 'B')} of memory")
+
+
+def _print(rows: list[dict[str, Any]], title: str) -> None:
+    """Print the rows for a person; a speed that no published speed stands behind gets a tilde."""
+    from bitsim.energy_tables.units import format_si
+
+    from ..text import console, print_rows
+
     def shown(row: dict[str, Any], name: str, unit: str) -> str:
         return "-" if row[name] is None else format_si(row[name], unit)
+
+    def speed(row: dict[str, Any]) -> str:
+        tilde = "" if row["engine_fit"] == "fitted" else "~"
+        return "-" if row["tokens_per_s"] is None else f"{tilde}{row['tokens_per_s']:.3g}"
 
     lines = [
         {
@@ -84,17 +97,12 @@ def fit_check(
             "memory": format_si(row["dram_bytes"], "B"),
             "fits": "yes" if row["fits"] else "no",
             "longest context": f"{row['largest_context']:,}" if row["fits"] else "-",
-            "tokens/s": "-" if row["tokens_per_s"] is None else f"{row['tokens_per_s']:.3g}",
+            "tokens/s": speed(row),
             "first token": shown(row, "seconds_to_first_token", "s"),
             "per token": shown(row, "energy_per_new_token_j", "J"),
-            "engine": f"{row['engine']} ({row['engine_fit']})",
         }
         for row in rows
     ]
-    title = f"{profile.title}: {format_si(profile.value('capacity_bytes').mid, 'B')} of memory"
-    print_rows(
-        lines,
-        "table",
-        title=title,
-        right=("memory", "longest context", "tokens/s", "first token", "per token"),
-    )
+    print_rows(lines, "table", title=title, right=tuple(lines[0])[2:])
+    engines = dict.fromkeys(f"{row['scheme']}: {row['engine']}" for row in rows)
+    console().print(f"Software: {', '.join(engines)}. ~: fitted on another machine or scheme.")

@@ -249,7 +249,7 @@ def test_a_folder_called_toml_is_refused(tmp_path: Path) -> None:
 SCALARS = st.one_of(
     st.integers().map(str),
     st.integers(0, 10**500).map(str),
-    st.floats().map(lambda value: repr(value)),
+    st.floats().map(repr),
     st.booleans().map(lambda value: str(value).lower()),
     st.text(st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters="'"), max_size=9).map(
         lambda text: f"'{text}'"

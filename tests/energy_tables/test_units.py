@@ -57,7 +57,7 @@ def test_counts_are_read_as_people_write_them(text: str, value: float) -> None:
         "7BB",
         "7 0B",
         "0x10",
-        "٧B",
+        "\N{ARABIC-INDIC DIGIT SEVEN}B",
         "1_000",
         "1e9999",
         "9" * 400,

@@ -46,8 +46,9 @@ def test_every_family_has_a_preset(family: str) -> None:
 def test_a_silent_config_means_what_the_family_builds(family: str) -> None:
     row = next(ROWS[name] for name in PRESETS if ROWS[name].architecture == family)
     config = {**config_of(row), "num_attention_heads": 16, "hidden_size": 1024}
-    for key in ("num_key_value_heads", "head_dim", "tie_word_embeddings", "attention_bias", "max_position_embeddings"):
+    for key in ("head_dim", "tie_word_embeddings", "attention_bias", "max_position_embeddings"):
         del config[key]
+    config["num_key_value_heads"] = None
     spec = spec_from_config(config, "config.json")
     assert spec.kv_heads == 16
     assert spec.head_dim == {"gemma": 256, "gemma2": 256, "gemma3_text": 256, "qwen3": 128}.get(family, 64)

@@ -24,7 +24,7 @@ def test_parameters_are_those_printed(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name not in COUNTED])
 def test_parameters_of_the_others_are_within_15_percent_of_their_name(name: str) -> None:
-    text = name.split("-")[-1]
+    text = name.rsplit("-", maxsplit=1)[-1]
     nominal = float(text[:-1]) * {"M": 1e6, "B": 1e9}[text[-1]]
     assert ModelSpec.from_row(ROWS[name]).parameters == pytest.approx(nominal, rel=0.15)
 
@@ -73,7 +73,8 @@ def test_parameters_are_the_sum_of_their_parts(spec: ModelSpec) -> None:
 @pytest.mark.parametrize("wrong", [0, -1, "limit"])
 def test_a_field_beyond_reason_is_refused_by_name(field: str, wrong: int | str) -> None:
     value = LIMITS[field] + 1 if wrong == "limit" else wrong
-    message = refusal(lambda: replace(LLAMA, **{field: value}))
+    change: dict[str, Any] = {field: value}
+    message = refusal(lambda: replace(LLAMA, **change))
     assert message == f"llama-2-7b: {field}: expected a whole number from 1 to {LIMITS[field]:,}, got {value:,}"
 
 
@@ -89,7 +90,7 @@ def test_fields_that_do_not_go_together_are_refused(change: dict[str, Any], mess
 
 
 @pytest.mark.parametrize("value", [1.5, float("nan"), float("inf")])
-def test_a_field_that_is_no_whole_number_is_refused(value: float) -> None:
+def test_a_field_that_is_no_whole_number_is_refused(value: Any) -> None:
     assert "layers: expected a whole number" in (refusal(lambda: replace(LLAMA, layers=value)) or "")
 
 

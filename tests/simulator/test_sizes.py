@@ -1,5 +1,7 @@
 """spec_for_size: close to the size asked for, and never smaller in any way for a larger size."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -39,9 +41,7 @@ def test_a_larger_size_is_never_smaller_in_anything(size: float, factor: float) 
 
 def test_a_fine_grid_of_sizes_only_grows() -> None:
     found = [measures(spec_for_size(10 ** (5 + step / 400))) for step in range(4001)]
-    falls = [
-        (name, a[name], b[name]) for a, b in zip(found, found[1:], strict=False) for name in a if b[name] < a[name]
-    ]
+    falls = [(name, a[name], b[name]) for a, b in pairwise(found) for name in a if b[name] < a[name]]
     assert falls == []
 
 
@@ -49,11 +49,11 @@ def test_a_fine_grid_of_sizes_only_grows() -> None:
 def test_heads_fill_the_hidden_width_and_the_ffn_is_wider(size: float) -> None:
     spec = spec_for_size(size)
     assert spec.heads * spec.head_dim == spec.hidden
-    assert 1.5 < spec.ffn / spec.hidden < 4.5
+    assert spec.hidden < spec.ffn <= 4 * spec.hidden
 
 
 @pytest.mark.parametrize(
-    ("size", "layers", "hidden"), [("700M", 23, 1536), ("7B", 33, 4224), ("13B", 40, 5120), ("65B", 80, 8192)]
+    ("size", "layers", "hidden"), [("778M", 24, 1536), ("7B", 33, 4224), ("13B", 40, 5120), ("65B", 80, 8192)]
 )
 def test_sizes_of_published_models_get_nearly_their_shape(size: str, layers: int, hidden: int) -> None:
     spec = spec_for_size(size)
