@@ -214,16 +214,20 @@ def _headline(estimates: Sequence[Estimate]) -> Any:
     table, node = energy_table(), full.node
     narrow, wide = (paper_ratio_per_product(table, node, accumulate) for accumulate in ("int8", "int32"))
     passes = [paper_energy(full.model, e.scheme, table, node, 512).total_j for e in (full, ternary)]
-    here = arithmetic(full).mid / arithmetic(ternary).mid
-    everything = full.token_energy_j["total"].mid / ternary.token_energy_j["total"].mid
-    text = (
-        f"{format_ratio(narrow)} per product at {node}, with the 8-bit addition that the papers count; "
-        f"{format_ratio(wide)} with the 32-bit addition that exact sums need. {format_ratio(passes[0] / passes[1])} "
-        'for all arithmetic of one 512-token pass, the papers\' "end-to-end" energy (--energy paper). '
-        f"{format_ratio(here)} for all arithmetic here. {format_ratio(everything)} per new token once memory and power "
-        "count."
+    steps = (
+        (narrow, f"one product at {node}, with the 8-bit addition that the papers count"),
+        (wide, "one product, with the 32-bit addition that exact sums need"),
+        (
+            passes[0] / passes[1],
+            'all arithmetic of a 512-token pass, the papers\' "end-to-end" energy (--energy paper)',
+        ),
+        (arithmetic(full).mid / arithmetic(ternary).mid, "all arithmetic here"),
+        (full.token_energy_j["total"].mid / ternary.token_energy_j["total"].mid, "a new token, with memory and power"),
     )
-    return _paragraph("What is left of the headline", text)
+    text = Text("What is left of the headline", style="bold")
+    for ratio, what in steps:
+        text.append(f"\n{format_ratio(ratio):>8}  ", style="bold green").append(what, style="not bold")
+    return Padding(text, (1, 0, 0, 0), expand=False)
 
 
 def _paragraph(label: str, text: str) -> Padding:
