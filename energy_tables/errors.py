@@ -5,7 +5,22 @@ from collections.abc import Iterable
 
 
 class BitsimError(Exception):
-    """A request or a file that bitsim cannot use. The message is one line, made to be printed as it is."""
+    """A request or a file that bitsim cannot use. The message is one line, made to be printed as it is.
+
+    What a terminal would not show as one line (line ends, control characters, half characters) is escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        plain = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in message)
+        super().__init__("".join(plain))
+
+
+def shown(value: object, length: int = 60) -> str:
+    """Return a wrong value as text for a message, cut to `length`."""
+    try:
+        return str(value)[:length]
+    except (ValueError, RecursionError):  # more digits than Python prints, or nested too deep
+        return f"a {type(value).__name__} too long to print"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -25,6 +25,8 @@ OPTIONAL = (
     "link_bytes_per_s",
     "price_usd_per_hour",
 )
+_PARTS = ("low", "mid", "high", "source", "locator", "status", "note")
+_LEAST, _MOST = 1e-6, 1e30  # of any quantity but watts: further out, the formulas overflow
 _TEXTS = ("name", "title", "process")
 _PLAIN = (*_TEXTS, "kind", "energy_node", "memory", "on_chip_memory", "cores", "weights_on_chip")
 
@@ -129,9 +131,15 @@ def _quantity(path: Path, line: int, key: str, value: Any) -> Quantity:
         raise Record(path, line, {key: value}).error(
             key, '{ mid = NUMBER, source = "KEY", locator = "...", status = "..." }'
         )
+    for name in value:
+        if name not in _PARTS:
+            raise BitsimError(f"{path}:{line}: {key}.{name[:60]}: unknown field{suggestion(name, _PARTS)}")
     cells = {f"{key}.{name}" if name in ("low", "mid", "high") else name: cell for name, cell in value.items()}
     record = Record(path, line, cells)
     interval = record.interval(f"{key}.low", f"{key}.mid", f"{key}.high")
-    if interval.low <= 0 and not key.endswith("_w"):
-        raise record.error(f"{key}.low" if f"{key}.low" in cells else f"{key}.mid", "a number above 0")
+    least = 0.0 if key.endswith("_w") else _LEAST
+    for end in ("mid", "low", "high"):
+        if f"{key}.{end}" in cells and not least <= interval.at(end) <= _MOST:
+            above = "a number above 0" if interval.at(end) <= 0 else f"a number from {least:g} to {_MOST:g}"
+            raise record.error(f"{key}.{end}", above)
     return Quantity(interval, record.provenance())

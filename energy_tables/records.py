@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import BitsimError
+from .errors import BitsimError, shown
 from .interval import Interval
 
 STATUSES = ("seen", "secondary", "recalled", "derived", "assumed")
@@ -40,8 +40,8 @@ class Record:
     def error(self, field: str, expected: str) -> BitsimError:
         """Make the error for one cell."""
         got = self.cells.get(field)
-        shown = "nothing" if got is None or got == "" else f"'{str(got)[:60]}'"
-        return BitsimError(f"{self.path}:{self.line}: {field}: expected {expected}, got {shown}")
+        what = "nothing" if got is None or got == "" else f"'{shown(got)}'"
+        return BitsimError(f"{self.path}:{self.line}: {field}: expected {expected}, got {what}")
 
     def text(self, field: str) -> str:
         """Return a cell that must not be empty."""
@@ -66,7 +66,7 @@ class Record:
             if isinstance(value, bool):
                 raise ValueError
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # OverflowError: a whole number beyond 1e308
             number = math.nan
         if not math.isfinite(number) or number < minimum:
             raise self.error(field, f"a finite number >= {minimum:g}")
@@ -173,12 +173,12 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Callable[[str], int]]:
     text = read_text(path)
     try:
         values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: not TOML, or a number of over 4,300 digits
         raise BitsimError(f"{path}: expected TOML, got {str(error) or 'something nested too deep'}") from None
 
     def line_of(key: str) -> int:
         for number, line in enumerate(text.splitlines(), start=1):
-            if line.split("=")[0].strip().strip("\"'[]") == key:
+            if line.split("=")[0].split(".")[0].strip().strip("\"'[]") == key:
                 return number
         return 1
 

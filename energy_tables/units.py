@@ -48,10 +48,15 @@ def parse_count(text: str, what: str = "count") -> float:
     return value
 
 
+def is_count(text: str) -> bool:
+    """Tell whether text has the form of a count."""
+    return _COUNT.fullmatch(text.strip()) is not None
+
+
 def format_count(value: float) -> str:
     """Write a count with the suffixes of the field: 70.0B parameters, 2T tokens."""
     for factor, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if value >= factor:
+        if value >= factor * 0.9995:
             return f"{_three_digits(value / factor)}{suffix}"
     return f"{value:g}"
 

@@ -136,7 +136,8 @@ def _operation_cost(
     operation: Operation, machine: Machine, maximum: Callable[[Number, Number], Number]
 ) -> OperationCost:
     resident = operation.weight_bytes * (machine.weights_on_chip if operation.kind == "linear" else 0.0)
-    spilled = maximum(operation.activation_bytes - machine.on_chip_bytes, 0.0 * operation.activation_bytes)
+    room = operation.repeats * machine.on_chip_bytes  # one layer's activations are there at a time
+    spilled = maximum(operation.activation_bytes - room, 0.0 * operation.activation_bytes)
     dram_bytes = (operation.weight_bytes - resident) + operation.kv_bytes + spilled
     on_chip_bytes = resident + operation.activation_bytes + SRAM_PASSES * dram_bytes
     per_mac_s = getattr(machine, f"{operation.kind}_s_per_mac")

@@ -13,7 +13,9 @@ import math
 from dataclasses import dataclass
 
 from bitsim.energy_tables import BitsimError, EngineFit, HardwareProfile, Interval, Provenance, engine_fits
-from bitsim.energy_tables.errors import suggestion
+from bitsim.energy_tables.errors import shown, suggestion
+
+from .workload import is_whole
 
 ENGINES = ("ideal", "bitsim", "llama.cpp", "bitnet.cpp", "t-mac", "fastertransformer")
 # Which software people would use; the first that is fitted for the machine and scheme is taken.
@@ -60,8 +62,8 @@ def resolve_engine(name: str | None, hardware: HardwareProfile, scheme: str, thr
     """
     if name is not None and name.casefold() not in ENGINES:
         raise BitsimError(f"unknown engine '{name[:60]}'{suggestion(name, ENGINES)} (known: {', '.join(ENGINES)})")
-    if threads is not None and not 1 <= threads <= 4096:
-        raise BitsimError(f"threads: expected 1 to 4096, got {threads}")
+    if threads is not None and not (is_whole(threads) and 1 <= threads <= 4096):
+        raise BitsimError(f"threads: expected 1 to 4096, got {shown(threads)}")
     parallel = min(threads or hardware.cores, hardware.cores) if hardware.kind == "cpu" else 1
     wanted = name.casefold() if name else _default_engine(hardware, scheme)
     if wanted == "ideal":

@@ -15,7 +15,7 @@ from bitsim.energy_tables import (
     grid_rows,
     load_hardware,
 )
-from bitsim.energy_tables.errors import suggestion
+from bitsim.energy_tables.errors import shown, suggestion
 from bitsim.energy_tables.units import SECONDS_PER_HOUR, format_count, format_si
 
 from .cost import ENERGY_PARTS, PhaseCost, energy_parts, phase_cost, step_energy_parts
@@ -29,11 +29,12 @@ from .resolve import resolve_size_or_model
 from .result import Estimate, OperationRow
 from .schemes import Scheme, get_scheme
 from .system import SPLITS, System, machine_of, shape_of, widths_of
-from .workload import Workload, make_workload
+from .workload import Workload, is_whole, make_workload
 
 DEFAULT_HARDWARE = "a100-80gb"  # the GPU of 2402.17764
 MODES = ("full", "paper")
 MAX_DEVICES = 1_000_000
+MAX_TOKENS = 1e18
 
 Phases = tuple[PhaseCost, PhaseCost]  # prefill, and one decode step
 
@@ -56,7 +57,7 @@ def estimate(  # noqa: PLR0913 - keywords, one for each option of the command
     tokens: float | None = None,
     skip_zeros: bool = False,
     region: str = "world",
-    extra_energy_table: Path | None = None,
+    extra_energy_table: str | Path | None = None,
 ) -> Estimate:
     """Estimate one workload.
 
@@ -86,15 +87,15 @@ def estimate(  # noqa: PLR0913 - keywords, one for each option of the command
     chosen = scheme if isinstance(scheme, Scheme) else get_scheme(scheme)
     profile = hardware if isinstance(hardware, HardwareProfile) else load_hardware(hardware or DEFAULT_HARDWARE)
     workload = make_workload(batch, prompt_tokens, new_tokens, context)
-    table = energy_table(extra_energy_table)
+    table = energy_table(None if extra_energy_table is None else Path(extra_energy_table))
     _check_choice("energy", energy, MODES)
     _check_choice("split", split, SPLITS)
     _check_choice("node", node or profile.energy_node, table.nodes)
     _check_choice("region", region, list(grid_rows()))
     if devices is None:
         devices = 1 if hardware else devices_needed(spec, get_scheme("fp16"), profile, workload)
-    if isinstance(devices, bool) or not 1 <= devices <= MAX_DEVICES:
-        raise BitsimError(f"devices: expected 1 to {MAX_DEVICES:,}, got {devices}")
+    if not is_whole(devices) or not 1 <= devices <= MAX_DEVICES:
+        raise BitsimError(f"devices: expected 1 to {MAX_DEVICES:,}, got {shown(devices)}")
     system = System(
         scheme=chosen,
         hardware=profile,
@@ -106,6 +107,8 @@ def estimate(  # noqa: PLR0913 - keywords, one for each option of the command
         skip_zeros=skip_zeros,
     )
     result = _evaluate(spec, system, workload, energy)
+    if tokens is not None and not 1 <= tokens <= MAX_TOKENS:  # false for NaN
+        raise BitsimError(f"tokens: expected 1 to {MAX_TOKENS:g} training tokens, got {shown(tokens)}")
     loss = None if tokens is None else predict_loss(law_for(chosen.name), spec.parameters, tokens)
     result = replace(result, loss=loss, cost=_running_cost(result, region))
     return replace(result, notes=tuple(_notes(result, system)))

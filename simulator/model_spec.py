@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from bitsim.energy_tables import BitsimError, ModelRow
+from bitsim.energy_tables.errors import shown
+
+from .workload import is_whole
 
 # Upper limits of what is taken for a Transformer: some 100 times the largest ever published, so that a damaged
 # config.json gets a sentence and not an overflow. Each is the largest value the field may have.
@@ -74,8 +77,10 @@ class ModelSpec:
     def __post_init__(self) -> None:
         for field, limit in LIMITS.items():
             value = getattr(self, field)
-            if not 1 <= value <= limit:
-                raise BitsimError(f"{self.name}: {field}: expected a whole number from 1 to {limit:,}, got {value:,}")
+            if not is_whole(value) or not 1 <= value <= limit:
+                raise BitsimError(
+                    f"{self.name}: {field}: expected a whole number from 1 to {limit:,}, got {shown(value)}"
+                )
         if self.heads % self.kv_heads:
             raise BitsimError(f"{self.name}: kv_heads: expected a divisor of heads ({self.heads}), got {self.kv_heads}")
         if self.experts_per_token > self.experts:

@@ -29,7 +29,8 @@ class Shape:
     heads: Number
     ffn: Number
     up_matrices: Number  # 2 with a gate, 1 without
-    norm_elements: Number  # per layer, each norm's width added up
+    norm_elements: Number  # per layer, elements that pass a norm
+    other_parameters: Number  # of the whole model: norms, biases, routers
     vocab: Number
     experts: Number
     experts_per_token: Number
@@ -64,7 +65,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Totals of one operation over all layers in one phase (decode: one step). Bytes are of the whole model."""
+    """Totals of one operation in one phase (decode: one step), over the `repeats` layers that run one after another."""
 
     name: str
     kind: str  # what a product costs: "linear", "attention" or "head"
@@ -73,6 +74,7 @@ class Operation:
     kv_bytes: Number
     activation_bytes: Number
     vector_ops: Number
+    repeats: Number
 
 
 def prefill_load(batch: Number, prompt: Number, past: Number) -> Load:
@@ -94,77 +96,98 @@ def operations(shape: Shape, widths: Widths, load: Load, power: Callable[[Number
         load: the phase.
         power: `pow` on the kind of number in use (for the experts that a batch touches).
     """
+    hidden, query, ffn = shape.hidden, shape.query, shape.ffn
     rows = load.sequences * load.tokens
-    layers, hidden, query, kv, ffn = shape.layers, shape.hidden, shape.query, shape.kv, shape.ffn
+    works = 1.0 * (rows > 0)  # with nothing to do, no weights are read
     expert_rows = rows * shape.experts_per_token
     # Expected number of distinct experts that `rows` tokens touch when each chooses k of E at random:
     # E (1 - (1 - k/E)^rows).
-    touched = shape.experts * (1.0 - power(1.0 - shape.experts_per_token / shape.experts, rows))
+    experts = works * shape.experts * (1.0 - power(1.0 - shape.experts_per_token / shape.experts, rows))
+    return [
+        _embedding(shape, widths, rows),
+        _linear("attention.qkv", shape, widths, hidden, query + 2.0 * shape.kv, rows, works),
+        _attention(shape, widths, load, rows, works),
+        _linear("attention.output", shape, widths, query, hidden, rows, works),
+        _linear("ffn.up", shape, widths, hidden, shape.up_matrices * ffn, expert_rows, experts),
+        _linear("ffn.down", shape, widths, ffn, hidden, expert_rows, experts),
+        _norms_and_activations(shape, widths, rows, works),
+        _head(shape, widths, works * load.logits, works),
+    ]
 
-    def linear(name: str, inputs: Number, outputs: Number, uses: Number, copies: Number) -> Operation:
-        weights = layers * inputs * outputs
-        vector = VECTOR_OPS_PER_QUANTISED_INPUT * inputs + VECTOR_OPS_PER_RESCALED_OUTPUT * outputs
-        return Operation(
-            name=name,
-            kind="linear",
-            macs=uses * weights,
-            weight_bytes=copies * weights * widths.weight,
-            kv_bytes=0.0 * weights,
-            activation_bytes=layers * uses * (inputs * widths.activation + outputs * widths.hidden),
-            vector_ops=widths.quantised * layers * uses * vector,
-        )
 
-    score_rows = layers * load.sequences * load.scores
-    context = load.past + load.tokens
-    has_rows = 1.0 * (rows > 0)
-    attention = Operation(
+def _linear(
+    name: str, shape: Shape, widths: Widths, inputs: Number, outputs: Number, uses: Number, copies: Number
+) -> Operation:
+    """Matrices of all layers: `uses` rows go through them, `copies` of them are read."""
+    weights = shape.layers * inputs * outputs
+    vector_ops = VECTOR_OPS_PER_QUANTISED_INPUT * inputs + VECTOR_OPS_PER_RESCALED_OUTPUT * outputs
+    return Operation(
+        name=name,
+        kind="linear",
+        macs=uses * weights,
+        weight_bytes=copies * weights * widths.weight,
+        kv_bytes=0.0 * weights,
+        activation_bytes=shape.layers * uses * (inputs * widths.activation + outputs * widths.hidden),
+        vector_ops=widths.quantised * shape.layers * uses * vector_ops,
+        repeats=shape.layers,
+    )
+
+
+def _attention(shape: Shape, widths: Widths, load: Load, rows: Number, works: Number) -> Operation:
+    """Scores, softmax and weighted values; keys and values are read once in a phase, as fused kernels do."""
+    score_rows = shape.layers * load.sequences * load.scores
+    kv_rows = works * shape.layers * load.sequences * (load.past + 2.0 * load.tokens)  # the new ones are written too
+    rotated = VECTOR_OPS_PER_ROPE_ELEMENT * shape.layers * rows * (shape.query + shape.kv)
+    return Operation(
         name="attention.scores",
         kind="attention",
-        macs=2.0 * query * score_rows,
+        macs=2.0 * shape.query * score_rows,
         weight_bytes=0.0 * rows,
-        # Keys and values are read once in a phase (as fused attention kernels do) and the new ones written.
-        kv_bytes=has_rows * layers * load.sequences * 2.0 * kv * (context + load.tokens) * widths.kv,
-        activation_bytes=layers * rows * 2.0 * query * widths.hidden,
-        vector_ops=VECTOR_OPS_PER_SCORE * shape.heads * score_rows
-        + VECTOR_OPS_PER_ROPE_ELEMENT * layers * rows * (query + kv),
+        kv_bytes=kv_rows * 2.0 * shape.kv * widths.kv,
+        activation_bytes=shape.layers * rows * 2.0 * shape.query * widths.hidden,
+        vector_ops=VECTOR_OPS_PER_SCORE * shape.heads * score_rows + rotated,
+        repeats=shape.layers,
     )
-    vector_elements = VECTOR_OPS_PER_NORM_ELEMENT * shape.norm_elements + 2.0 * hidden
-    head_rows = has_rows * load.logits
-    return [
-        Operation(
-            name="embedding",
-            kind="head",
-            macs=0.0 * rows,
-            weight_bytes=rows * hidden * widths.embedding,
-            kv_bytes=0.0 * rows,
-            activation_bytes=rows * hidden * widths.hidden,
-            vector_ops=0.0 * rows,
-        ),
-        linear("attention.qkv", hidden, query + 2.0 * kv, rows, has_rows),
-        attention,
-        linear("attention.output", query, hidden, rows, has_rows),
-        linear("ffn.up", hidden, shape.up_matrices * ffn, expert_rows, has_rows * touched),
-        linear("ffn.down", ffn, hidden, expert_rows, has_rows * touched),
-        Operation(
-            name="norms and activations",
-            kind="head",
-            macs=layers * rows * hidden * shape.experts * (shape.experts > 1),
-            weight_bytes=has_rows
-            * layers
-            * (shape.norm_elements + hidden * shape.experts * (shape.experts > 1))
-            * widths.embedding,
-            kv_bytes=0.0 * rows,
-            activation_bytes=layers * rows * 4.0 * hidden * widths.hidden,
-            vector_ops=layers
-            * (rows * vector_elements + expert_rows * (VECTOR_OPS_PER_ACTIVATION + shape.up_matrices - 1.0) * ffn),
-        ),
-        Operation(
-            name="head",
-            kind="head",
-            macs=head_rows * shape.vocab * hidden,
-            weight_bytes=has_rows * shape.vocab * hidden * widths.head,
-            kv_bytes=0.0 * rows,
-            activation_bytes=head_rows * (hidden + shape.vocab) * widths.hidden,
-            vector_ops=0.0 * rows,
-        ),
-    ]
+
+
+def _norms_and_activations(shape: Shape, widths: Widths, rows: Number, works: Number) -> Operation:
+    """Norms, residual additions, the FFN's activation, and the router of a mixture of experts."""
+    gate_and_activation = VECTOR_OPS_PER_ACTIVATION + shape.up_matrices - 1.0
+    per_row = VECTOR_OPS_PER_NORM_ELEMENT * shape.norm_elements + 2.0 * shape.hidden
+    per_row = per_row + shape.experts_per_token * gate_and_activation * shape.ffn
+    return Operation(
+        name="norms and activations",
+        kind="head",
+        macs=shape.layers * rows * shape.hidden * shape.experts * (shape.experts > 1),
+        weight_bytes=works * shape.other_parameters * widths.embedding,
+        kv_bytes=0.0 * rows,
+        activation_bytes=shape.layers * rows * 4.0 * shape.hidden * widths.hidden,
+        vector_ops=shape.layers * rows * per_row,
+        repeats=shape.layers,
+    )
+
+
+def _embedding(shape: Shape, widths: Widths, rows: Number) -> Operation:
+    return Operation(
+        name="embedding",
+        kind="head",
+        macs=0.0 * rows,
+        weight_bytes=rows * shape.hidden * widths.embedding,
+        kv_bytes=0.0 * rows,
+        activation_bytes=rows * shape.hidden * widths.hidden,
+        vector_ops=0.0 * rows,
+        repeats=1.0,
+    )
+
+
+def _head(shape: Shape, widths: Widths, rows: Number, works: Number) -> Operation:
+    return Operation(
+        name="head",
+        kind="head",
+        macs=rows * shape.vocab * shape.hidden,
+        weight_bytes=works * shape.vocab * shape.hidden * widths.head,
+        kv_bytes=0.0 * rows,
+        activation_bytes=rows * (shape.hidden + shape.vocab) * widths.hidden,
+        vector_ops=0.0 * rows,
+        repeats=1.0,
+    )

@@ -1,11 +1,13 @@
 """From what a user names to a ModelSpec: a size, a preset, a Hugging Face folder or config.json, a file of models."""
 
 import json
+import re
 from pathlib import Path
 
 from bitsim.energy_tables import BitsimError, model_rows
 from bitsim.energy_tables.errors import suggestion
 from bitsim.energy_tables.records import read_text
+from bitsim.energy_tables.units import is_count
 
 from .model_config import spec_from_config
 from .model_spec import ModelSpec
@@ -22,6 +24,8 @@ def resolve_model(model: str) -> ModelSpec:
     row = presets.get(model.strip().casefold())
     if row is not None:
         return ModelSpec.from_row(row)
+    if not model.strip():
+        raise BitsimError("model: expected a preset, a folder or a file, got nothing")
     path = Path(model)
     try:
         is_folder, exists = path.is_dir(), path.exists()
@@ -42,9 +46,16 @@ def resolve_model(model: str) -> ModelSpec:
 def resolve_size_or_model(text: str) -> ModelSpec:
     """Return the spec of a size such as "70B", or else of what `resolve_model` takes."""
     stripped = text.strip()
-    if stripped[:1].isdigit() or stripped[:1] == ".":
+    if re.match(r"\.?\d", stripped) and (is_count(stripped) or not _exists(Path(stripped))):
         return spec_for_size(stripped)
     return resolve_model(text)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long for a path, or with a NUL byte
+        return False
 
 
 def _from_config_file(path: Path, name: str | None = None) -> ModelSpec:

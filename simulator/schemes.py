@@ -32,7 +32,7 @@ class Scheme:
         weight_bits: bits of one weight of a layer matrix as packed, scales included.
         activation_bits: bits of an input of a layer matrix.
         products: steps of one product with its accumulation, at the low, mid and high energy corner.
-        attention, head: steps of one product of the attention and of the output head.
+        float_format: number format of the products of the attention and of the output head.
         rates: peak rates of a hardware profile that can serve this scheme's products, best first.
         scaled: inputs are quantised per token and outputs rescaled, at one operation each.
     """
@@ -248,11 +248,11 @@ def get_scheme(name: str, packing: str | None = None, kv_bits: float | None = No
     if folded not in SCHEMES:
         raise BitsimError(f"unknown scheme '{name[:60]}'{suggestion(name, SCHEMES)} (known: {', '.join(SCHEMES)})")
     scheme = SCHEMES[folded]
+    if packing is not None and packing not in PACKINGS:
+        raise BitsimError(
+            f"unknown packing '{packing[:60]}'{suggestion(packing, PACKINGS)} (known: {', '.join(PACKINGS)})"
+        )
     if packing is not None and scheme.zero_fraction:
-        if packing not in PACKINGS:
-            raise BitsimError(
-                f"unknown packing '{packing[:60]}'{suggestion(packing, PACKINGS)} (known: {', '.join(PACKINGS)})"
-            )
         scheme = replace(scheme, weight_bits=PACKINGS[packing])
     if kv_bits is not None:
         if not 1 <= kv_bits <= 32:

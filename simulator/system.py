@@ -57,6 +57,7 @@ def shape_of(spec: ModelSpec) -> Shape:
         ffn=float(spec.ffn),
         up_matrices=2.0 if spec.gated_ffn else 1.0,
         norm_elements=norms,
+        other_parameters=float(spec.parameters_other),
         vocab=float(spec.vocab),
         experts=float(spec.experts),
         experts_per_token=float(spec.experts_per_token),
@@ -145,7 +146,7 @@ def _vector_energy_j(table: EnergyTable, node: str) -> Interval:
     """Energy of one elementwise operation: between an FP16 addition and an FP32 multiplication (J)."""
     low = table.operation(node, "add", "fp16").energy_j.low
     add, multiply = table.operation(node, "add", "fp32").energy_j, table.operation(node, "multiply", "fp32").energy_j
-    return Interval(low, (add.mid + multiply.mid) / 2.0, multiply.high)
+    return Interval.spanning(low, (add.mid + multiply.mid) / 2.0, multiply.high)
 
 
 def _static_w(hardware: HardwareProfile) -> Interval:

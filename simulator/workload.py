@@ -1,9 +1,9 @@
 """What is asked of a model: how many sequences, how long."""
 
-import math
 from dataclasses import dataclass
 
 from bitsim.energy_tables import BitsimError
+from bitsim.energy_tables.errors import shown
 
 MAX_BATCH = 10**7
 MAX_CONTEXT = 10**8  # ten times the longest context a published model claims (10M tokens, Llama 4 Scout)
@@ -54,5 +54,10 @@ def make_workload(
 
 
 def _check(what: str, value: float, minimum: int, maximum: int) -> None:
-    if isinstance(value, bool) or not math.isfinite(value) or value != int(value) or not minimum <= value <= maximum:
-        raise BitsimError(f"{what}: expected a whole number from {minimum:,} to {maximum:,}, got {value}")
+    if not is_whole(value) or not minimum <= value <= maximum:
+        raise BitsimError(f"{what}: expected a whole number from {minimum:,} to {maximum:,}, got {shown(value)}")
+
+
+def is_whole(value: float) -> bool:
+    """Tell whether a number is whole (and no truth value)."""
+    return not isinstance(value, bool) and (isinstance(value, int) or float(value).is_integer())

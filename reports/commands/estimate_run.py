@@ -1,7 +1,6 @@
 """What `bitsim estimate` does once its options are read."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -51,9 +50,8 @@ def run_estimates(spec: ModelSpec, request: Mapping[str, Any]) -> list[Estimate]
     )
     options = {name: request[name] for name in names}
     machines: Sequence[str | None] = request["machines"] or (None,)
-    table = Path(request["energy_table"]) if request["energy_table"] is not None else None
     return [
-        estimate(spec, scheme, machine, extra_energy_table=table, **options)
+        estimate(spec, scheme, machine, extra_energy_table=request["energy_table"], **options)
         for machine in machines
         for scheme in _schemes(request)
     ]

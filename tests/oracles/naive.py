@@ -62,6 +62,8 @@ def count(spec: ModelSpec, scheme: Scheme, batch: int, tokens: int, past: int) -
             _one_attention(spec, scheme, tokens, past, tally["attention.scores"])
         if batch * tokens:
             _weights_of_a_layer(spec, scheme, batch * tokens, tally)
+    if batch * tokens:  # the last norm
+        tally["norms and activations"].weight_bytes += spec.hidden * scheme.embedding_bits / 8
     for _ in range(batch if tokens else 0):
         tally["head"].macs += spec.vocab * spec.hidden
         tally["head"].activation_bytes += (spec.hidden + spec.vocab) * scheme.hidden_bits / 8
@@ -131,10 +133,12 @@ def _weights_of_a_layer(spec: ModelSpec, scheme: Scheme, rows: int, tally: dict[
             if matrix.name in members:
                 copies = touched if name.startswith("ffn") else 1
                 tally[name].weight_bytes += copies * matrix.inputs * matrix.outputs * scheme.weight_bits / 8
-    other = tally["norms and activations"]
-    other.weight_bytes += sum(_norms(spec)) * scheme.embedding_bits / 8
+    other = 2 * spec.hidden * (2 if spec.post_norms else 1)
+    other += spec.sub_norms * (spec.query_width + spec.ffn) + spec.qk_norm * 2 * spec.head_dim
+    other += spec.qkv_bias * (spec.query_width + 2 * spec.kv_width) + spec.output_bias * spec.hidden
     if spec.experts > 1:
-        other.weight_bytes += spec.hidden * spec.experts * scheme.embedding_bits / 8
+        other += spec.hidden * spec.experts  # router
+    tally["norms and activations"].weight_bytes += other * scheme.embedding_bits / 8
 
 
 def phase(spec: ModelSpec, scheme: Scheme, machine: Machine, batch: int, tokens: int, past: int) -> Phase:
@@ -153,7 +157,8 @@ def phase(spec: ModelSpec, scheme: Scheme, machine: Machine, batch: int, tokens:
     for name, tally in found.tallies.items():
         kind = KINDS.get(name, "linear")
         on_chip_weights = tally.weight_bytes if kind == "linear" and machine.weights_on_chip else 0.0
-        spilled = max(tally.activation_bytes - machine.on_chip_bytes, 0.0)
+        layers = 1 if name in ("embedding", "head") else spec.layers  # one after another, each in all of the memory
+        spilled = max(tally.activation_bytes - layers * machine.on_chip_bytes, 0.0)
         dram = tally.weight_bytes - on_chip_weights + tally.kv_bytes + spilled
         on_chip = on_chip_weights + tally.activation_bytes + 2 * dram  # what DRAM sends is written, then read
         found.dram_bytes[name], found.on_chip_bytes[name] = dram, on_chip

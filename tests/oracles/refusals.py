@@ -5,12 +5,7 @@ from collections.abc import Callable
 
 from bitsim.energy_tables import BitsimError
 
-UNSHOWABLE = (
-    "Cc",
-    "Cs",
-    "Zl",
-    "Zp",
-)  # controls (line ends, escapes), half characters, line and paragraph ends
+UNSHOWABLE = ("Cc", "Cs", "Zl", "Zp")  # controls (line ends, escapes), half characters, line and paragraph ends
 
 
 def refusal(call: Callable[[], object]) -> str | None:
@@ -19,7 +14,8 @@ def refusal(call: Callable[[], object]) -> str | None:
         call()
     except BitsimError as error:
         message = str(error)
-        assert message, "an empty message"
-        assert not [c for c in message if unicodedata.category(c) in UNSHOWABLE], f"not one plain line: {message!r}"
-        return message
-    return None
+    else:
+        return None
+    assert message, "an empty message"
+    assert not [c for c in message if unicodedata.category(c) in UNSHOWABLE], f"not one plain line: {message!a}"
+    return message

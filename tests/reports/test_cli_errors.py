@@ -126,7 +126,8 @@ def test_absurd_config_json(bitsim: Run, tmp_path: Path) -> None:
     }
     path = tmp_path / "config.json"
     for key in list(good)[1:]:
-        for value in (0, -1, 10**12, 2**80, 1.5, None, "x", [], {}):
+        values: list[object] = [0, -1, 10**12, 2**80, 1.5, None, "x", [], {}]
+        for value in values:
             path.write_text(json.dumps(good | {key: value}), encoding="utf-8")
             refused(bitsim("estimate", "--model", str(path)))
 

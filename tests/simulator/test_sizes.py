@@ -49,7 +49,7 @@ def test_a_fine_grid_of_sizes_only_grows() -> None:
 def test_heads_fill_the_hidden_width_and_the_ffn_is_wider(size: float) -> None:
     spec = spec_for_size(size)
     assert spec.heads * spec.head_dim == spec.hidden
-    assert spec.hidden < spec.ffn <= 4 * spec.hidden
+    assert spec.hidden < spec.ffn <= 4.1 * spec.hidden
 
 
 @pytest.mark.parametrize(
