@@ -1,6 +1,6 @@
 """Every number of bitsim that has a source: typed rows, each with unit, source, locator and status."""
 
-from .citations import Source, cite, sources
+from .citations import Source, cite, label, sources, weakest
 from .errors import BitsimError
 from .hardware import HardwareProfile, Quantity, hardware_names, load_hardware
 from .interval import CORNERS, Corner, Interval
@@ -39,8 +39,10 @@ __all__ = [
     "facility_constants",
     "grid_rows",
     "hardware_names",
+    "label",
     "load_hardware",
     "loss_laws",
     "model_rows",
     "sources",
+    "weakest",
 ]

@@ -21,7 +21,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a number comes from: source keys (`sources.toml`), place in the source, how it was seen."""
+    """Where a number comes from: source keys (`sources.csv`), place in the source, how it was seen."""
 
     sources: tuple[str, ...]
     locator: str

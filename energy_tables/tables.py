@@ -230,7 +230,8 @@ class EngineFit:
 
     simulator/engine.py has the formula that the numbers go into.
 
-    `schemes` lists what it was fitted on; `error` is the mean absolute error of the fit,
+    `schemes` lists what it was fitted on, `rows` counts the decode speeds and `rate_rows` the prefill speeds (with
+    none, the fraction of the peak rate is an assumption); `error` is the mean absolute error of the fit,
     `error_left_out` the same on models left out of it.
     """
 
@@ -245,6 +246,7 @@ class EngineFit:
     workspace_bytes: float
     workspace_bytes_per_sqrt_hidden: float
     rows: int
+    rate_rows: int
     error: float
     error_left_out: float | None
     provenance: Provenance
@@ -270,6 +272,7 @@ def _engine_row(record: Record) -> EngineFit:
         schemes=tuple(record.text("schemes").split()),
         **numbers,
         rows=record.integer("rows", minimum=0),
+        rate_rows=record.integer("rate_rows", minimum=0),
         error=record.number("error"),
         error_left_out=record.optional_number("error_left_out"),
         provenance=record.provenance(),

@@ -73,6 +73,7 @@ def estimate_payload(estimate: Estimate) -> dict[str, Any]:
         if estimate.loss is None
         else {name: getattr(estimate.loss, name) for name in ("law", "value", "low", "high")},
         "cost": _ranged(dict(estimate.cost)),
+        "labels": dict(estimate.labels),
         "notes": list(estimate.notes),
         "sources": list(estimate.sources),
     }

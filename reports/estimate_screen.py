@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bitsim.energy_tables import Interval, energy_table
+from bitsim.energy_tables import Interval, energy_table, weakest
 from bitsim.energy_tables.units import format_count, format_ratio, format_si
 from bitsim.simulator import Estimate, ModelSpec
 from bitsim.simulator.paper_energy import paper_energy, paper_ratio_per_product
@@ -96,35 +96,41 @@ def _new_table(estimates: Sequence[Estimate]) -> Table:
         table.add_column(estimate.scheme.name, justify="right", min_width=11)
     for estimate in estimates[1:]:
         table.add_column(f"{estimates[0].scheme.name} / {estimate.scheme.name}", justify="right", style="bold green")
+    table.add_column("rests on", style="dim")
     return table
 
 
 class _Rows:
-    """Adds lines to a table: a label, a value per scheme, the first over each other."""
+    """Adds lines to a table: a label, a value per scheme, the first over each other, and what they rest on."""
 
     def __init__(self, estimates: Sequence[Estimate], table: Table) -> None:
         self._estimates = estimates
         self._table = table
 
-    def head(self, label: str) -> None:
-        self._table.add_row(Text(label, style="bold cyan"))
-
-    def text(self, label: str, value: Callable[[Estimate], str], style: str = "") -> None:
-        self._table.add_row(Text(label, style=style), *(Text(value(e), style=style) for e in self._estimates))
+    def text(self, name: str, value: Callable[[Estimate], str], style: str = "") -> None:
+        """Add a line of words."""
+        self._table.add_row(Text(name, style=style), *(Text(value(e), style=style) for e in self._estimates))
 
     def number(
         self,
-        label: str,
+        name: str,
         value: Callable[[Estimate], float],
         show: Callable[[float], str],
+        *,
+        basis: str = "",
         inverse: bool = False,
         style: str = "",
     ) -> None:
+        """Add a line of numbers; `basis` is the label they carry, `inverse` turns the ratio round (speeds)."""
         values = [value(estimate) for estimate in self._estimates]
         ratios = [self._ratio(values[0], other, inverse) for other in values[1:]]
-        self._table.add_row(Text(label, style=style), *(Text(show(v), style=style) for v in values), *ratios)
+        labels = {estimate.labels[basis] for estimate in self._estimates if basis in estimate.labels}
+        cells = (Text(show(v), style=style) for v in values)
+        self._table.add_row(Text(name, style=style), *cells, *ratios, weakest(labels) if labels else "")
 
     def span(self, value: Callable[[Estimate], Interval], show: Callable[[float], str]) -> None:
+        """Add the range of the line above."""
+
         def text(estimate: Estimate) -> str:
             interval = value(estimate)
             return "" if interval.is_exact else f"{show(interval.low)} - {show(interval.high)}"
@@ -163,31 +169,34 @@ def _full_table(estimates: list[Estimate]) -> Table:
     rows.number("  activations, run time", lambda e: e.dram_bytes.activations + e.dram_bytes.runtime, _bytes)
     rows.text("  longest context that fits", lambda e: f"{e.largest_context:,}")
     table.add_section()
-    rows.number("New tokens", lambda e: e.tokens_per_s.mid, _speed, inverse=True, style="bold")
+    rows.number("New tokens", lambda e: e.tokens_per_s.mid, _speed, basis="latency", inverse=True, style="bold")
     rows.span(lambda e: e.tokens_per_s, _speed)
     rows.text("  bound by", lambda e: e.bound["decode"])
     rows.number("  read from DRAM a step", lambda e: e.traffic_bytes["per_new_token"], _bytes)
     if estimates[0].workload.prompt_tokens:
-        rows.number("Time to first token", lambda e: e.prefill_s.mid, lambda v: format_si(v, "s"))
+        rows.number("Time to first token", lambda e: e.prefill_s.mid, lambda v: format_si(v, "s"), basis="prefill")
         rows.text("  bound by", lambda e: e.bound["prefill"])
     table.add_section()
-    rows.number("Energy of a new token", lambda e: e.token_energy_j["total"].mid, _joules, style="bold")
+    rows.number("Energy of a new token", lambda e: e.token_energy_j["total"].mid, _joules, basis="total", style="bold")
     rows.span(lambda e: e.token_energy_j["total"], _joules)
     rows.number(
         "  arithmetic",
         lambda e: sum(e.token_energy_j[n].mid for n in e.token_energy_j if n.startswith("arithmetic")),
         _joules,
+        basis="arithmetic",
     )
-    rows.number("  DRAM", lambda e: e.token_energy_j["dram"].mid, _joules)
-    rows.number("  on-chip memory", lambda e: e.token_energy_j["on_chip"].mid, _joules)
-    rows.number("  power over time", lambda e: e.token_energy_j["static"].mid, _joules)
+    rows.number("  DRAM", lambda e: e.token_energy_j["dram"].mid, _joules, basis="dram")
+    rows.number("  on-chip memory", lambda e: e.token_energy_j["on_chip"].mid, _joules, basis="on_chip")
+    rows.number("  power over time", lambda e: e.token_energy_j["static"].mid, _joules, basis="static")
     table.add_section()
     if all("hardware_usd_per_million_tokens" in e.cost for e in estimates):
-        rows.number("Hardware, 1M new tokens", lambda e: e.cost["hardware_usd_per_million_tokens"].mid, _dollars)
+        price = "hardware_usd_per_million_tokens"
+        rows.number("Hardware, 1M new tokens", lambda e: e.cost[price].mid, _dollars, basis="hardware_usd")
     rows.number(
         "CO2e, 1M new tokens",
         lambda e: e.cost["kg_co2e_per_million_tokens"].mid * 1e3,
         lambda v: format_si(v, "g"),
+        basis="total",
     )
     if any(e.loss for e in estimates):
         rows.text("Loss, nats per token", lambda e: f"{e.loss.value:.3f} ({e.loss.law})" if e.loss else "no law")
@@ -197,7 +206,7 @@ def _full_table(estimates: list[Estimate]) -> Table:
 def _paper_table(estimates: list[Estimate]) -> Table:
     table = _new_table(estimates)
     rows = _Rows(estimates, table)
-    rows.number("Arithmetic energy", lambda e: e.energy_j["total"].mid, _joules, style="bold")
+    rows.number("Arithmetic energy", lambda e: e.energy_j["total"].mid, _joules, basis="total", style="bold")
     rows.number("  linear layers", lambda e: e.energy_j["arithmetic_linear"].mid, _joules)
     rows.number("  attention, in FP16", lambda e: e.energy_j["arithmetic_attention"].mid, _joules)
     rows.number("  additions", lambda e: e.paper.add_j if e.paper else 0.0, _joules)

@@ -158,6 +158,7 @@ def fit_group(software: str, hardware_name: str, schemes: tuple[str, ...], rows:
         workspace_bytes=workspace[0],
         workspace_bytes_per_sqrt_hidden=workspace[1],
         rows=len(points),
+        rate_rows=sum(row.phase == "prefill" for row in rows),
         error=float(np.abs(speed_errors(points, numbers)).mean()),
         error_left_out=None if left_out is None else float(np.abs(left_out).mean()),
         provenance=Provenance(

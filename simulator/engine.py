@@ -37,6 +37,7 @@ class Engine:
     s_per_layer: float
     s_per_layer_element: float
     rate_fraction: float
+    rate_rows: int
     slowdown: Interval
     workspace_bytes: float
     workspace_bytes_per_sqrt_hidden: float
@@ -119,6 +120,7 @@ def engine_from_fit(name: str, fit: EngineFit, how: str, hardware: HardwareProfi
         s_per_layer=fit.sync_s_per_layer * (1.0 + math.log2(threads)),
         s_per_layer_element=fit.work_s_per_layer_element,
         rate_fraction=fit.rate_fraction,
+        rate_rows=fit.rate_rows,
         slowdown=Interval(1.0 / (1.0 + error), 1.0, 1.0 + error) if how == "fitted" else _TRANSFERRED,
         workspace_bytes=fit.workspace_bytes,
         workspace_bytes_per_sqrt_hidden=fit.workspace_bytes_per_sqrt_hidden,
@@ -141,6 +143,7 @@ def _ideal(
         s_per_layer=0.0,
         s_per_layer_element=0.0,
         rate_fraction=1.0,
+        rate_rows=0,
         slowdown=_UNFITTED,
         workspace_bytes=0.0,
         workspace_bytes_per_sqrt_hidden=0.0,

@@ -21,6 +21,7 @@ from bitsim.energy_tables.units import SECONDS_PER_HOUR, format_count, format_si
 from .cost import ENERGY_PARTS, PhaseCost, energy_parts, phase_cost, step_energy_parts
 from .engine import Engine, resolve_engine
 from .footprint import footprint, largest_context, weight_bytes
+from .labels import labels_of
 from .loss_law import law_for, predict_loss
 from .model_spec import ModelSpec
 from .operations import decode_load, prefill_load
@@ -110,7 +111,9 @@ def estimate(  # noqa: PLR0913 - keywords, one for each option of the command
     if tokens is not None and not 1 <= tokens <= MAX_TOKENS:  # false for NaN
         raise BitsimError(f"tokens: expected 1 to {MAX_TOKENS:g} training tokens, got {shown(tokens)}")
     loss = None if tokens is None else predict_loss(law_for(chosen.name), spec.parameters, tokens)
-    result = replace(result, loss=loss, cost=_running_cost(result, region))
+    cost = _running_cost(result, region)
+    labels = labels_of(system, cost, arithmetic_only=result.paper is not None)
+    result = replace(result, loss=loss, cost=cost, labels=labels)
     return replace(result, notes=tuple(_notes(result, system)))
 
 
@@ -165,6 +168,7 @@ def _evaluate(spec: ModelSpec, system: System, workload: Workload, mode: str) ->
         paper=paper,
         loss=None,
         cost={},
+        labels={},
         sources=_sources(spec, system, arithmetic_only=paper is not None),
     )
 

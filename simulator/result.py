@@ -45,6 +45,7 @@ class Estimate:
         token_energy_j: the same of one new token; empty in "paper" mode.
         traffic_bytes: bytes from and to DRAM in "prefill", and "per_new_token" of a decode step.
         cost: per million new tokens, by what it is, with units in the names.
+        labels: what each kind of number rests on: measured, datasheet, literature or assumption.
     """
 
     model: ModelSpec
@@ -71,6 +72,7 @@ class Estimate:
     paper: PaperEnergy | None
     loss: Loss | None
     cost: Mapping[str, Interval]
+    labels: Mapping[str, str]
     sources: tuple[str, ...]
     notes: tuple[str, ...] = ()
 

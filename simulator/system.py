@@ -112,9 +112,14 @@ def machine_of(system: System, corner: Corner, on_chip: bool = False) -> Machine
         vector_j_per_op=_vector_energy_j(table, node).at(corner),
         dram_j_per_byte=table.memory(hardware.memory, node).energy_j.at(corner),
         on_chip_j_per_byte=table.memory(hardware.on_chip_memory, node).energy_j.at(corner),
-        link_j_per_byte=table.memory(_LINKS[hardware.kind], node).energy_j.at(corner),
+        link_j_per_byte=table.memory(link_memory(hardware), node).energy_j.at(corner),
         static_w=_static_w(hardware).at(corner),
     )
+
+
+def link_memory(hardware: HardwareProfile) -> str:
+    """Return the row of memory_energy.csv for the links between devices of this kind."""
+    return _LINKS[hardware.kind]
 
 
 def mac_rate(system: System, rates: tuple[str, ...]) -> float:

@@ -1,4 +1,4 @@
-"""Every number's source is in sources.toml, and a reference can be made of it."""
+"""Every number's source is in sources.csv, and a reference can be made of it."""
 
 import csv
 import tomllib
@@ -13,7 +13,7 @@ from bitsim.energy_tables import cite, sources
 from bitsim.energy_tables.citations import DATA, KINDS
 from bitsim.energy_tables.records import STATUSES
 
-TABLES = sorted([*DATA.glob("*.csv"), *DATA.glob("published/*.csv")])
+TABLES = sorted([*(set(DATA.glob("*.csv")) - {DATA / "sources.csv"}), *DATA.glob("published/*.csv")])
 PROFILES = sorted(DATA.glob("hardware/*.toml"))
 
 

@@ -61,7 +61,7 @@ def test_published_rows_name_known_models() -> None:
 
 
 def test_every_table_of_the_folder_has_a_loader() -> None:
-    tables = {"op_energy", "memory_energy", "models", "loss_laws", "engines", "grid", "datacentre"}
+    tables = {"op_energy", "memory_energy", "models", "loss_laws", "engines", "grid", "datacentre", "sources"}
     assert {path.stem for path in DATA.glob("*.csv")} == tables
     assert {path.stem for path in (DATA / "published").glob("*.csv")} == {
         "arithmetic_energy",
