@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from .citations import DATA
 from .errors import BitsimError
@@ -17,8 +18,7 @@ FORMATS = ("binary", "int4", "int8", "int16", "int32", "fp16", "bf16", "fp32")
 LOSS_FORMS = ("chinchilla", "power", "kaplan")
 
 
-@dataclass(frozen=True, slots=True)
-class Energy:
+class Energy(NamedTuple):
     """Energy of one operation (J) or of moving one byte (J/B), with its source."""
 
     energy_j: Interval
@@ -102,8 +102,7 @@ def _memory_row(record: Record) -> tuple[tuple[str, str], Energy]:
     return (record.text("memory"), str(record.cells["node"])), Energy(energy, record.provenance())
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRow:
+class ModelRow(NamedTuple):
     """Shape of a published model; the fields are those of `simulator.ModelSpec`."""
 
     name: str
@@ -130,7 +129,7 @@ class ModelRow:
     provenance: Provenance
 
 
-_MODEL_COLUMNS = (*(name for name in ModelRow.__slots__ if name != "provenance"), *PROVENANCE_COLUMNS)
+_MODEL_COLUMNS = (*(name for name in ModelRow._fields if name != "provenance"), *PROVENANCE_COLUMNS)
 
 
 @cache
@@ -174,8 +173,7 @@ def _model_row(record: Record) -> ModelRow:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class LossLaw:
+class LossLaw(NamedTuple):
     """A published loss law in nats per token; N is in parameters and D in tokens unless the note says otherwise.
 
     `chinchilla`: E + A/N^alpha + B/D^beta. `power`: E + A/N^alpha.
@@ -198,7 +196,7 @@ class LossLaw:
     provenance: Provenance
 
 
-_LAW_COLUMNS = (*(name for name in LossLaw.__slots__ if name != "provenance"), *PROVENANCE_COLUMNS)
+_LAW_COLUMNS = (*(name for name in LossLaw._fields if name != "provenance"), *PROVENANCE_COLUMNS)
 
 
 @cache
@@ -224,8 +222,7 @@ def _law_row(record: Record) -> LossLaw:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class EngineFit:
+class EngineFit(NamedTuple):
     """Efficiency of one software on one machine, fitted to published decode speeds.
 
     simulator/engine.py has the formula that the numbers go into.
@@ -252,7 +249,7 @@ class EngineFit:
     provenance: Provenance
 
 
-ENGINE_COLUMNS = (*(name for name in EngineFit.__slots__ if name != "provenance"), *PROVENANCE_COLUMNS)
+ENGINE_COLUMNS = (*(name for name in EngineFit._fields if name != "provenance"), *PROVENANCE_COLUMNS)
 
 
 @cache
@@ -279,8 +276,7 @@ def _engine_row(record: Record) -> EngineFit:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class GridRow:
+class GridRow(NamedTuple):
     """Carbon intensity (kg CO2e per J) and price (USD per J) of electricity in one region."""
 
     region: str

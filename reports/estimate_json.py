@@ -68,7 +68,7 @@ def estimate_payload(estimate: Estimate) -> dict[str, Any]:
         "fits": estimate.fits,
         "largest_context": estimate.largest_context,
         "traffic_bytes": dict(estimate.traffic_bytes),
-        "operations": [{name: getattr(row, name) for name in row.__slots__} for row in estimate.operations],
+        "operations": [row._asdict() for row in estimate.operations],
         "loss": None
         if estimate.loss is None
         else {name: getattr(estimate.loss, name) for name in ("law", "value", "low", "high")},

@@ -166,9 +166,9 @@ def fit_group(software: str, hardware_name: str, schemes: tuple[str, ...], rows:
         ),
     )
     if hardware.kind != "cpu":  # one stream of work: what "threads" took belongs to the memory roof
-        fit = replace(fit, bandwidth_fraction=peak / float(numbers[0] + numbers[1]))
+        fit = fit._replace(bandwidth_fraction=peak / float(numbers[0] + numbers[1]))
     prefill = [row for row in rows if row.phase == "prefill"]
-    return replace(fit, rate_fraction=fit_rate(fit, hardware, prefill)) if prefill else fit
+    return fit._replace(rate_fraction=fit_rate(fit, hardware, prefill)) if prefill else fit
 
 
 def _rate_shown(point: Point, hardware: HardwareProfile) -> float:

@@ -4,7 +4,7 @@ Like `operations.py`, plain arithmetic on floats or numpy arrays.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from .operations import Load, Number, Operation, Shape, Widths, operations
 
@@ -21,8 +21,7 @@ SRAM_PASSES = 2.0  # a byte from DRAM is written to on-chip memory once and read
 HIDDEN_EXCHANGES = 2.0  # all-reduces per layer of a tensor split: after attention and after the FFN
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """Hardware, engine and energy table as numbers, for one scheme.
 
     Times are in seconds per unit of work, of all the devices that work at once; `tensor` is 1 where devices split each
@@ -51,8 +50,7 @@ class Machine:
     static_w: Number
 
 
-@dataclass(frozen=True, slots=True)
-class OperationCost:
+class OperationCost(NamedTuple):
     """Time (s), traffic (bytes) and energy (J) of one operation, and how its time splits by what binds."""
 
     operation: Operation
@@ -67,8 +65,7 @@ class OperationCost:
     on_chip_j: Number
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseCost:
+class PhaseCost(NamedTuple):
     """All operations of a phase, the fixed time of the engine and the exchange between devices."""
 
     operations: list[OperationCost]
@@ -182,4 +179,4 @@ def energy_parts(prefill: PhaseCost, decode: PhaseCost, steps: Number) -> dict[s
 def step_energy_parts(decode: PhaseCost) -> dict[str, Number]:
     """Energy (J) of one decode step by part, and their "total"."""
     none = decode.latency_s * 0.0
-    return energy_parts(replace(decode, operations=[], link_j=none, static_j=none), decode, 1.0)
+    return energy_parts(decode._replace(operations=[], link_j=none, static_j=none), decode, 1.0)

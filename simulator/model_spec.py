@@ -142,5 +142,5 @@ class ModelSpec:
     @classmethod
     def from_row(cls, row: ModelRow) -> "ModelSpec":
         """Make the spec of a preset or of a user's model file."""
-        fields = {name: getattr(row, name) for name in row.__slots__ if name not in ("parameters", "provenance")}
+        fields = {name: getattr(row, name) for name in row._fields if name not in ("parameters", "provenance")}
         return cls(**fields, sources=row.provenance.sources)

@@ -5,8 +5,7 @@ formulas serve one estimate and a sweep over many points (`sweep.py`), and give 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Number = Any  # a float or a numpy array of float64: what both of them do with + - * /
 
@@ -18,8 +17,7 @@ VECTOR_OPS_PER_QUANTISED_INPUT = 3.0  # maximum, multiply, round
 VECTOR_OPS_PER_RESCALED_OUTPUT = 1.0  # multiply by both scales
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """A ModelSpec as numbers (widths in elements)."""
 
     layers: Number
@@ -36,8 +34,7 @@ class Shape:
     experts_per_token: Number
 
 
-@dataclass(frozen=True, slots=True)
-class Widths:
+class Widths(NamedTuple):
     """A scheme as numbers: bytes per element by tensor class; `quantised` is 1 where inputs are rescaled, else 0."""
 
     weight: Number
@@ -49,8 +46,7 @@ class Widths:
     quantised: Number
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """Work of one phase: `sequences` side by side, `tokens` new ones in each, attending to `past` earlier ones.
 
     `scores` is the number of (query, key) pairs of one sequence, head and layer; `logits` the rows of the head.
@@ -63,8 +59,7 @@ class Load:
     logits: Number
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """Totals of one operation in one phase (decode: one step), over the `repeats` layers that run one after another."""
 
     name: str

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bitsim.energy_tables import HardwareProfile, Interval
 from bitsim.energy_tables.units import format_si
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, slots=True)
-class OperationRow:
+class OperationRow(NamedTuple):
     """One line of the per-operation table (mid values; decode: one step)."""
 
     phase: str
@@ -90,7 +89,7 @@ class Estimate:
         """Return one row per phase and operation, with units in the column names."""
         import pandas as pd  # noqa: PLC0415 - half a second that only this method needs
 
-        return pd.DataFrame([{name: getattr(row, name) for name in row.__slots__} for row in self.operations])
+        return pd.DataFrame([row._asdict() for row in self.operations])
 
     def __repr__(self) -> str:
         """Say the main things in one line."""

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -202,7 +202,7 @@ class _Table:
 
 
 def _columns(bundles: Sequence[Bundle]) -> dict[str, Array]:
-    return {field.name: np.array([getattr(bundle, field.name) for bundle in bundles]) for field in fields(bundles[0])}
+    return {name: np.array([getattr(bundle, name) for bundle in bundles]) for name in bundles[0]._fields}
 
 
 def _pick(kind: type[Bundle], columns: dict[str, Array], index: npt.NDArray[np.int64]) -> Bundle:

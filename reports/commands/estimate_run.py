@@ -75,7 +75,7 @@ _OPERATION_NUMBERS = (
 
 def _operation_rows(estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
     return [
-        {"hardware": e.hardware.name, "scheme": e.scheme.name} | {name: getattr(row, name) for name in row.__slots__}
+        {"hardware": e.hardware.name, "scheme": e.scheme.name} | row._asdict()
         for e in estimates
         for row in e.operations
     ]

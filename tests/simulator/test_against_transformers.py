@@ -1,7 +1,6 @@
 """Parameters and products counted by Hugging Face transformers and torch, on tensors without data."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,7 +78,7 @@ def test_parameters_are_those_of_the_transformers_class(name: str) -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_products_of_prefill_and_decode_are_those_that_torch_counts(name: str) -> None:
-    row = replace(ROWS[name], layers=min(ROWS[name].layers, DEPTH))
+    row = ROWS[name]._replace(layers=min(ROWS[name].layers, DEPTH))
     model, spec = build(config_of(row)), ModelSpec.from_row(row)
     for tokens, past in ((16, 0), (1, 33), (5, 12)):
         assert simulated_macs(spec, tokens, past) == counted_macs(model, tokens, past)
