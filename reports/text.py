@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-_SHORT = 20  # characters
+_SHORT = 22  # characters
 _GAP = (0, 2, 0, 0)  # between columns
 _PIPE_WIDTH = 110  # columns where the output is no terminal and COLUMNS is not set
 
@@ -69,17 +69,25 @@ def _print_table(rows: Sequence[Mapping[str, Any]], title: str | None, right: Se
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=_GAP)
     for name in rows[0] if rows else ():
-        table.add_column(
-            name, justify="right" if name in right else "left", overflow="fold", no_wrap=_is_short(rows, name)
-        )
+        justify: Any = "right" if name in right else "left"
+        short = _is_short(rows, name)
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=short, min_width=None if short else _SHORT)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    console().print(table)
+    screen = console()
+    # Columns that do not fit make long lines, for `less -S`, not narrow columns that nobody can read.
+    screen.width = max(screen.width, sum(_least_width(rows, name) + _GAP[1] + 1 for name in rows[0]) if rows else 0)
+    screen.print(table)
+
+
+def _least_width(rows: Sequence[Mapping[str, Any]], name: str) -> int:
+    widest = max(len(name), *(len(_cell(row[name])) for row in rows))
+    return widest if _is_short(rows, name) else _SHORT
 
 
 def _is_short(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
     """Short cells stay on one line; the long ones of a table give way."""
-    return all(len(_cell(row[name])) <= _SHORT for row in rows)
+    return all(len(_cell(row[name])) <= _SHORT for row in rows) and len(name) <= _SHORT
 
 
 def console() -> Any:

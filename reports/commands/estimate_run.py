@@ -20,7 +20,7 @@ def inference(spec: ModelSpec, form: str, by_operation: bool, request: Mapping[s
     """Print estimates of every scheme on every machine."""
     estimates = run_estimates(spec, request)
     if by_operation:
-        print_rows(_operation_rows(estimates), form, right=_OPERATION_NUMBERS)
+        print_operations(estimates, form)
     elif form == "json":
         print_json(payload(estimates))
     elif form == "table":
@@ -61,24 +61,37 @@ def _schemes(request: Mapping[str, Any]) -> list[Scheme]:
     return [get_scheme(name, request["packing"], request["kv_bits"]) for name in request["schemes"] or _DEFAULT_SCHEMES]
 
 
-_OPERATION_NUMBERS = (
-    "macs",
-    "vector_ops",
-    "dram_bytes",
-    "on_chip_bytes",
-    "latency_s",
-    "arithmetic_j",
-    "dram_j",
-    "on_chip_j",
-)
-
-
-def _operation_rows(estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
-    return [
-        {"hardware": e.hardware.name, "scheme": e.scheme.name} | row._asdict()
-        for e in estimates
-        for row in e.operations
-    ]
+def print_operations(estimates: Sequence[Estimate], form: str) -> None:
+    """Print one row per phase and operation; on the screen a table per estimate, without what takes nothing."""
+    if form != "table":
+        rows = [
+            {"hardware": e.hardware.name, "scheme": e.scheme.name} | row._asdict()
+            for e in estimates
+            for row in e.operations
+        ]
+        print_rows(rows, form)
+        return
+    for result in estimates:
+        lines = [
+            {
+                "phase": row.phase,
+                "operation": row.operation,
+                "products": format_si(row.macs, ""),
+                "other": format_si(row.vector_ops, ""),
+                "DRAM": format_si(row.dram_bytes, "B"),
+                "on-chip": format_si(row.on_chip_bytes, "B"),
+                "time": format_si(row.latency_s, "s"),
+                "bound by": row.bound,
+                "arithmetic": format_si(row.arithmetic_j, "J"),
+                "DRAM ": format_si(row.dram_j, "J"),
+                "on-chip ": format_si(row.on_chip_j, "J"),
+            }
+            for row in result.operations
+            if row.latency_s > 0 or row.vector_ops > 0
+        ]
+        title = f"{result.model.name} {result.scheme.name} on {result.hardware.name}; decode: one step"
+        right = [name for name in lines[0] if name not in ("phase", "operation", "bound by")]
+        print_rows(lines, form, title=title, right=right)
 
 
 def _flat(result: Estimate) -> dict[str, Any]:
