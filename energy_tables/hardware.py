@@ -9,6 +9,7 @@ from .citations import DATA
 from .errors import BitsimError, suggestion
 from .interval import Interval
 from .records import Provenance, Record, read_toml
+from .tables import energy_table
 
 KINDS = ("cpu", "gpu", "asic")
 NODES = ("45nm", "7nm")
@@ -100,14 +101,15 @@ def read_profile(path: Path) -> HardwareProfile:
     def plain(key: str) -> Record:
         return Record(path, line_of(key), values)
 
+    memories = energy_table().memory_names
     return HardwareProfile(
         name=plain("name").text("name"),
         title=plain("title").text("title"),
         kind=plain("kind").choice("kind", KINDS),
         process=plain("process").text("process"),
         energy_node=plain("energy_node").choice("energy_node", NODES),
-        memory=plain("memory").text("memory"),
-        on_chip_memory=plain("on_chip_memory").text("on_chip_memory"),
+        memory=plain("memory").choice("memory", memories),
+        on_chip_memory=plain("on_chip_memory").choice("on_chip_memory", memories),
         cores=plain("cores").integer("cores"),
         weights_on_chip=plain("weights_on_chip").boolean("weights_on_chip"),
         quantities={

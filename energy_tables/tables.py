@@ -45,10 +45,13 @@ class EnergyTable:
             self.memories.get((memory, "")) or self.memories.get((memory, node)) or self.memories.get((memory, "7nm"))
         )
         if found is None:
-            raise BitsimError(
-                f"memory_energy: no row for '{memory}'; known: {', '.join(sorted({name for name, _ in self.memories}))}"
-            )
+            raise BitsimError(f"memory_energy: no row for '{memory}'; known: {', '.join(self.memory_names)}")
         return found
+
+    @property
+    def memory_names(self) -> list[str]:
+        """The kinds of memory and link that have a row."""
+        return sorted({name for name, _ in self.memories})
 
     @property
     def nodes(self) -> list[str]:

@@ -172,7 +172,7 @@ def _full_table(estimates: list[Estimate]) -> Table:
     rows.number("New tokens", lambda e: e.tokens_per_s.mid, _speed, basis="latency", inverse=True, style="bold")
     rows.span(lambda e: e.tokens_per_s, _speed)
     rows.text("  bound by", lambda e: e.bound["decode"])
-    rows.number("  read from DRAM a step", lambda e: e.traffic_bytes["per_new_token"], _bytes)
+    rows.number("  read from DRAM a step", lambda e: e.traffic_bytes["per_step"], _bytes)
     if estimates[0].workload.prompt_tokens:
         rows.number("Time to first token", lambda e: e.prefill_s.mid, lambda v: format_si(v, "s"), basis="prefill")
         rows.text("  bound by", lambda e: e.bound["prefill"])

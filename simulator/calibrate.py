@@ -79,7 +79,7 @@ def point_of(row: DecodeSpeed) -> Point:
     )
     return Point(
         row,
-        result.traffic_bytes["per_new_token"],
+        result.traffic_bytes["per_step"],
         result.engine.threads,
         result.model.layers,
         result.model.hidden,

@@ -163,7 +163,11 @@ def _evaluate(spec: ModelSpec, system: System, workload: Workload, mode: str) ->
         dram_bytes=footprint(spec, system.scheme, workload.batch, workload.prompt_tokens, workload.context, workspace),
         capacity_bytes=system.capacity_bytes,
         largest_context=largest_context(spec, system.scheme, system.capacity_bytes, workspace=workspace),
-        traffic_bytes={"prefill": prefill.sum("dram_bytes"), "per_new_token": decode.sum("dram_bytes")},
+        traffic_bytes={
+            "prefill": prefill.sum("dram_bytes"),
+            "per_step": decode.sum("dram_bytes"),
+            "per_new_token": decode.sum("dram_bytes") / workload.batch,
+        },
         operations=tuple(_rows("prefill", prefill) + _rows("decode", decode)),
         paper=paper,
         loss=None,

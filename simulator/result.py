@@ -42,7 +42,7 @@ class Estimate:
     Attributes:
         energy_j: energy of the workload by part (`cost.ENERGY_PARTS`) and its "total".
         token_energy_j: the same of one new token; empty in "paper" mode.
-        traffic_bytes: bytes from and to DRAM in "prefill", and "per_new_token" of a decode step.
+        traffic_bytes: bytes from and to DRAM in "prefill", "per_step" of decoding, and a step's share "per_new_token".
         cost: per million new tokens, by what it is, with units in the names.
         labels: what each kind of number rests on: measured, datasheet, literature or assumption.
     """

@@ -104,7 +104,7 @@ def test_the_table_of_operations_adds_up_to_the_estimate(size: float, setting: d
     assert sums.loc["prefill", "latency_s"] == pytest.approx(result.prefill_s.mid)
     assert sums.loc["decode", "latency_s"] == pytest.approx(result.per_new_token_s.mid)
     assert sums.loc["prefill", "dram_bytes"] == pytest.approx(result.traffic_bytes["prefill"])
-    assert sums.loc["decode", "dram_bytes"] == pytest.approx(result.traffic_bytes["per_new_token"])
+    assert sums.loc["decode", "dram_bytes"] == pytest.approx(result.traffic_bytes["per_step"])
 
 
 @given(SIZES, SETTINGS)
