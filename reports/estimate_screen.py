@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bitsim.energy_tables import Interval, energy_table, weakest
+from bitsim.energy_tables import Interval, weakest
 from bitsim.energy_tables.units import format_count, format_ratio, format_si
 from bitsim.simulator import Estimate, ModelSpec
 from bitsim.simulator.paper_energy import paper_energy, paper_ratio_per_product
@@ -22,6 +22,7 @@ LEFT_OUT = (
     "cooling and the rest of the server, loading the model, idle time between requests, and the quality that each "
     "scheme reaches (see --tokens)"
 )
+_WORTH_A_LINE = 1e-3  # of the energy
 
 
 def screen(estimates: Sequence[Estimate], chosen_hardware: bool) -> Group:
@@ -187,6 +188,8 @@ def _full_table(estimates: list[Estimate]) -> Table:
     )
     rows.number("  DRAM", lambda e: e.token_energy_j["dram"].mid, _joules, basis="dram")
     rows.number("  on-chip memory", lambda e: e.token_energy_j["on_chip"].mid, _joules, basis="on_chip")
+    if any(e.token_energy_j["link"].mid > _WORTH_A_LINE * e.token_energy_j["total"].mid for e in estimates):
+        rows.number("  links between devices", lambda e: e.token_energy_j["link"].mid, _joules, basis="link")
     rows.number("  power over time", lambda e: e.token_energy_j["static"].mid, _joules, basis="static")
     table.add_section()
     if all("hardware_usd_per_million_tokens" in e.cost for e in estimates):
@@ -220,7 +223,7 @@ def _headline(estimates: Sequence[Estimate]) -> Any:
     full, ternary = by_scheme.get("fp16"), by_scheme.get("b1.58")
     if full is None or ternary is None:
         return Text()
-    table, node = energy_table(), full.node
+    table, node = full.table, full.node
     narrow, wide = (paper_ratio_per_product(table, node, accumulate) for accumulate in ("int8", "int32"))
     passes = [paper_energy(full.model, e.scheme, table, node, 512).total_j for e in (full, ternary)]
     steps = (

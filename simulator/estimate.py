@@ -149,6 +149,7 @@ def _evaluate(spec: ModelSpec, system: System, workload: Workload, mode: str) ->
         scheme=system.scheme,
         hardware=system.hardware,
         engine=system.engine,
+        table=system.table,
         node=system.node,
         mode=mode,
         devices=system.devices,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from bitsim.energy_tables import HardwareProfile, Interval
+from bitsim.energy_tables import EnergyTable, HardwareProfile, Interval
 from bitsim.energy_tables.units import format_si
 
 from .engine import Engine
@@ -52,6 +52,7 @@ class Estimate:
     scheme: Scheme
     hardware: HardwareProfile
     engine: Engine
+    table: EnergyTable
     node: str
     mode: str
     devices: int

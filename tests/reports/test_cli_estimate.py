@@ -145,3 +145,17 @@ def test_training_and_loss_need_tokens(bitsim: Run) -> None:
     assert found[0]["loss"]["law"] == "chinchilla-besiroglu"
     assert found[1]["loss"]["law"] == "trilm"
     assert found[1]["loss"]["low"] < found[1]["loss"]["value"] < found[1]["loss"]["high"]
+
+
+def test_own_process_node_reaches_the_screen(bitsim: Run, tmp_path: Path) -> None:
+    from bitsim.energy_tables.citations import DATA
+
+    header, *rows = (DATA / "op_energy.csv").read_text(encoding="utf-8").splitlines()
+    own = tmp_path / "own.csv"
+    own.write_text(
+        "\n".join([header, *(r.replace("7nm", "5nm", 1) for r in rows if r.startswith("7nm"))]), encoding="utf-8"
+    )
+    screen = bitsim("estimate", "--size", "7B", "--node", "5nm", "--energy-table", str(own))
+    assert screen.exit_code == 0, screen.output
+    assert "one product at 5nm" in screen.stdout
+    assert "unknown node '5nm'" in bitsim("estimate", "--size", "7B", "--node", "5nm").stderr
