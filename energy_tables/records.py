@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from .errors import BitsimError, shown
 from .interval import Interval
+from .units import MIB
 
 STATUSES = ("seen", "secondary", "recalled", "derived", "assumed")
 PROVENANCE_COLUMNS = ("source", "locator", "status", "note")
-MAX_FILE_BYTES = 16 * 1024**2  # a table or a config.json is some kilobytes; anything larger is not one
+MAX_FILE_BYTES = 16 * MIB  # a table or a config.json is some kilobytes; anything larger is not one
 
 Row = TypeVar("Row")
 
@@ -125,7 +126,7 @@ def read_text(path: Path) -> str:
         if not path.is_file():
             raise BitsimError(f"{path}: no such file")
         if path.stat().st_size > MAX_FILE_BYTES:
-            limit = f"at most {MAX_FILE_BYTES // 1024**2} MiB"
+            limit = f"at most {MAX_FILE_BYTES // MIB} MiB"
             raise BitsimError(f"{path}: expected a text file of {limit}, got {path.stat().st_size:,} bytes")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

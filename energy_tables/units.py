@@ -10,7 +10,6 @@ import re
 from .errors import BitsimError
 
 PICO = 1e-12
-KIB = 1024
 MIB = 1024**2
 BITS_PER_BYTE = 8
 SECONDS_PER_HOUR = 3600.0
