@@ -53,9 +53,11 @@ def _source_row(record: Record) -> Source:
 def label(provenance: Provenance) -> str:
     """Return the label of a number: measured, datasheet, literature or assumption.
 
-    It is the kind of its first source; what nobody read, or somebody assumed, is an assumption.
+    It is the kind of its first source; what nobody read, or somebody assumed, is an assumption, and so is what we
+    derived by a rule of our own (source `bitsim`).
     """
-    if provenance.status in ("recalled", "assumed"):
+    ours = provenance.status == "derived" and "bitsim" in provenance.sources
+    if ours or provenance.status in ("recalled", "assumed"):
         return "assumption"
     known = sources().get(provenance.sources[0])
     return known.kind if known else "assumption"  # a user's own file may name a source of its own

@@ -231,8 +231,8 @@ class EngineFit(NamedTuple):
     simulator/engine.py has the formula that the numbers go into.
 
     `schemes` lists what it was fitted on, `rows` counts the decode speeds and `rate_rows` the prefill speeds (with
-    none, the fraction of the peak rate is an assumption); `error` is the mean absolute error of the fit,
-    `error_left_out` the same on models left out of it.
+    none, the fraction of the peak rate is an assumption). `rate_error` is the mean absolute error on prefill speeds,
+    `error` on decode speeds, and `error_left_out` the same on models left out of the fit.
     """
 
     engine: str
@@ -247,6 +247,7 @@ class EngineFit(NamedTuple):
     workspace_bytes_per_sqrt_hidden: float
     rows: int
     rate_rows: int
+    rate_error: float | None
     error: float
     error_left_out: float | None
     provenance: Provenance
@@ -273,6 +274,7 @@ def _engine_row(record: Record) -> EngineFit:
         **numbers,
         rows=record.integer("rows", minimum=0),
         rate_rows=record.integer("rate_rows", minimum=0),
+        rate_error=record.optional_number("rate_error"),
         error=record.number("error"),
         error_left_out=record.optional_number("error_left_out"),
         provenance=record.provenance(),

@@ -159,6 +159,7 @@ def fit_group(software: str, hardware_name: str, schemes: tuple[str, ...], rows:
         workspace_bytes_per_sqrt_hidden=workspace[1],
         rows=len(points),
         rate_rows=sum(row.phase == "prefill" for row in rows),
+        rate_error=None,
         error=float(np.abs(speed_errors(points, numbers)).mean()),
         error_left_out=None if left_out is None else float(np.abs(left_out).mean()),
         provenance=Provenance(
@@ -168,7 +169,10 @@ def fit_group(software: str, hardware_name: str, schemes: tuple[str, ...], rows:
     if hardware.kind != "cpu":  # one stream of work: what "threads" took belongs to the memory roof
         fit = fit._replace(bandwidth_fraction=peak / float(numbers[0] + numbers[1]))
     prefill = [row for row in rows if row.phase == "prefill"]
-    return fit._replace(rate_fraction=fit_rate(fit, hardware, prefill)) if prefill else fit
+    if not prefill:
+        return fit
+    fit = fit._replace(rate_fraction=fit_rate(fit, hardware, prefill))
+    return fit._replace(rate_error=prefill_error(fit, hardware, prefill))
 
 
 def _rate_shown(point: Point, hardware: HardwareProfile) -> float:
@@ -197,6 +201,12 @@ def fit_rate(fit: EngineFit, hardware: HardwareProfile, rows: Sequence[DecodeSpe
 
     best = minimize_scalar(miss, bounds=(math.log(1e-3), 0.0), method="bounded")
     return float(math.exp(best.x))
+
+
+def prefill_error(fit: EngineFit, hardware: HardwareProfile, rows: Sequence[DecodeSpeed]) -> float:
+    """Mean absolute error of the predicted prefill speeds."""
+    errors = [_prefill_speed(row, hardware, _engine(fit, hardware, row)) / row.tokens_per_s - 1.0 for row in rows]
+    return float(np.abs(errors).mean())
 
 
 def _engine(fit: EngineFit, hardware: HardwareProfile, row: DecodeSpeed) -> Engine:

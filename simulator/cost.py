@@ -36,6 +36,7 @@ class Machine(NamedTuple):
     sync_s_per_layer: Number
     work_s_per_layer_element: Number
     link_s_per_byte: Number
+    link_s_per_message: Number
     on_chip_bytes: Number
     weights_on_chip: Number
     devices: Number
@@ -48,6 +49,8 @@ class Machine(NamedTuple):
     on_chip_j_per_byte: Number
     link_j_per_byte: Number
     static_w: Number
+    idle_w: Number
+    peak_w: Number
 
 
 class OperationCost(NamedTuple):
@@ -106,37 +109,60 @@ def phase_cost(
     rows = load.sequences * load.tokens
     works = 1.0 * (rows > 0)
     fixed_s = works * shape.layers * (machine.sync_s_per_layer + machine.work_s_per_layer_element * shape.hidden)
-    link_bytes = (
-        rows
-        * shape.hidden
-        * widths.hidden
-        * (machine.devices - 1.0)
-        * (1.0 + machine.tensor * (HIDDEN_EXCHANGES * shape.layers - 1.0))
-    )
-    # A tensor split sends its share from every device at once; a pipeline hands over from one to the next.
-    link_s = link_bytes * machine.link_s_per_byte * (1.0 + machine.tensor * (2.0 / machine.devices - 1.0))
+    link_bytes, link_s = _exchange(shape.layers, rows * shape.hidden * widths.hidden, works, machine)
     latency: Number = fixed_s + link_s
     for cost in costs:
         latency = latency + cost.latency_s
+    link_j = link_bytes * machine.link_j_per_byte
+    dynamic_j = link_j + sum(cost.arithmetic_j + cost.vector_j + cost.dram_j + cost.on_chip_j for cost in costs)
     return PhaseCost(
         operations=costs,
         fixed_s=fixed_s,
         link_s=link_s,
         link_bytes=link_bytes,
-        link_j=link_bytes * machine.link_j_per_byte,
+        link_j=link_j,
         latency_s=latency,
-        static_j=machine.static_w * machine.devices * latency,
+        static_j=_static_j(machine, latency, dynamic_j, maximum),
     )
+
+
+def _exchange(layers: Number, hidden_bytes: Number, works: Number, machine: Machine) -> tuple[Number, Number]:
+    """Bytes and seconds of passing hidden states between devices.
+
+    A pipeline hands them over d - 1 times, one after another. A tensor split adds them up 2 times a layer in a ring:
+    2 (d - 1) times the bytes, sent by all devices at once.
+    """
+    others, tensor = machine.devices - 1.0, machine.tensor
+    exchanges = HIDDEN_EXCHANGES * layers
+    link_bytes = hidden_bytes * others * (1.0 + tensor * (2.0 * exchanges - 1.0))
+    at_once = 1.0 + tensor * (machine.devices - 1.0)
+    messages = works * (others * (1.0 - tensor) + tensor * exchanges * (others > 0))
+    return link_bytes, link_bytes * machine.link_s_per_byte / at_once + messages * machine.link_s_per_message
+
+
+def _static_j(
+    machine: Machine, seconds: Number, dynamic_j: Number, maximum: Callable[[Number, Number], Number]
+) -> Number:
+    """Energy of power over time; together with the rest it is never above what the devices can draw.
+
+    In a pipeline one device works and the others wait.
+    """
+    working = 1.0 + machine.tensor * (machine.devices - 1.0)
+    waiting = machine.devices - working
+    drawn = (machine.static_w * working + machine.idle_w * waiting) * seconds
+    most = maximum((machine.peak_w * working + machine.idle_w * waiting) * seconds - dynamic_j, 0.0 * seconds)
+    return 0.0 - maximum(0.0 - drawn, 0.0 - most)  # the smaller of the two
 
 
 def _operation_cost(
     operation: Operation, machine: Machine, maximum: Callable[[Number, Number], Number]
 ) -> OperationCost:
     resident = operation.weight_bytes * (machine.weights_on_chip if operation.kind == "linear" else 0.0)
-    room = operation.repeats * machine.on_chip_bytes  # one layer's activations are there at a time
+    # One layer's activations are there at a time; devices that split a matrix split them too.
+    room = operation.repeats * machine.on_chip_bytes * (1.0 + machine.tensor * (machine.devices - 1.0))
     spilled = maximum(operation.activation_bytes - room, 0.0 * operation.activation_bytes)
     dram_bytes = (operation.weight_bytes - resident) + operation.kv_bytes + spilled
-    on_chip_bytes = resident + operation.activation_bytes + SRAM_PASSES * dram_bytes
+    on_chip_bytes = resident + operation.activation_bytes + SRAM_PASSES * (dram_bytes - spilled) + spilled
     per_mac_s = getattr(machine, f"{operation.kind}_s_per_mac")
     compute_s = operation.macs * per_mac_s
     memory_s = maximum(dram_bytes * machine.memory_s_per_byte, resident * machine.on_chip_s_per_byte)

@@ -28,7 +28,11 @@ _TRANSFERRED = Interval(1 / 1.9, 1.0, 1.9)
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An engine on one machine with a number of threads, ready to use. `slowdown` is the range of all its times."""
+    """An engine on one machine with a number of threads, ready to use.
+
+    `slowdown` is the range of its times, `rate_slowdown` of those that the peak rate bounds; `rate_error` is None where
+    no published prefill speed stands behind the fraction of the peak rate.
+    """
 
     name: str
     fit: str  # "fitted", "transferred" (fitted on another machine or scheme) or "ideal"
@@ -37,8 +41,9 @@ class Engine:
     s_per_layer: float
     s_per_layer_element: float
     rate_fraction: float
-    rate_rows: int
+    rate_error: float | None
     slowdown: Interval
+    rate_slowdown: Interval
     workspace_bytes: float
     workspace_bytes_per_sqrt_hidden: float
     note: str
@@ -120,13 +125,18 @@ def engine_from_fit(name: str, fit: EngineFit, how: str, hardware: HardwareProfi
         s_per_layer=fit.sync_s_per_layer * (1.0 + math.log2(threads)),
         s_per_layer_element=fit.work_s_per_layer_element,
         rate_fraction=fit.rate_fraction,
-        rate_rows=fit.rate_rows,
-        slowdown=Interval(1.0 / (1.0 + error), 1.0, 1.0 + error) if how == "fitted" else _TRANSFERRED,
+        rate_error=fit.rate_error,
+        slowdown=_around(error) if how == "fitted" else _TRANSFERRED,
+        rate_slowdown=_TRANSFERRED if fit.rate_error is None or how != "fitted" else _around(fit.rate_error),
         workspace_bytes=fit.workspace_bytes,
         workspace_bytes_per_sqrt_hidden=fit.workspace_bytes_per_sqrt_hidden,
         note=f"fitted on {fit.rows} published speeds, mean error {fit.error:.0%}" if how == "fitted" else how,
         provenance=fit.provenance,
     )
+
+
+def _around(error: float) -> Interval:
+    return Interval(1.0 / (1.0 + error), 1.0, 1.0 + error)
 
 
 def _ideal(
@@ -143,8 +153,9 @@ def _ideal(
         s_per_layer=0.0,
         s_per_layer_element=0.0,
         rate_fraction=1.0,
-        rate_rows=0,
+        rate_error=None,
         slowdown=_UNFITTED,
+        rate_slowdown=_UNFITTED,
         workspace_bytes=0.0,
         workspace_bytes_per_sqrt_hidden=0.0,
         note=note,

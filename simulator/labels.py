@@ -4,6 +4,8 @@ from bitsim.energy_tables import Interval, label, weakest
 
 from .system import System, link_memory
 
+_TRUSTED = 0.25  # a mean error above this is no measurement of anything
+
 
 def labels_of(system: System, cost: dict[str, Interval], arithmetic_only: bool) -> dict[str, str]:
     """Label the parts of the energy, the total, the times and the costs of an estimate; the weakest input counts.
@@ -13,7 +15,9 @@ def labels_of(system: System, cost: dict[str, Interval], arithmetic_only: bool) 
     fraction of the peak rate that the engine reaches, which few published speeds tell.
     """
     table, node, hardware = system.table, system.node, system.hardware
-    arithmetic = label(table.operation(node, "add", "int8").provenance)
+    steps = system.scheme.products["mid"]
+    known = [table.operations[node, name, fmt] for name, fmt, _ in steps if (node, name, fmt) in table.operations]
+    arithmetic = weakest(label(energy.provenance) for energy in known) if known else "assumption"
     found = {"arithmetic": arithmetic, "total": arithmetic}
     if not arithmetic_only:
         found["dram"] = label(table.memory(hardware.memory, node).provenance)
@@ -24,7 +28,8 @@ def labels_of(system: System, cost: dict[str, Interval], arithmetic_only: bool) 
         found["total"] = weakest(found.values())
     bandwidth = label(hardware.quantities["bandwidth_bytes_per_s"].provenance)
     found["latency"] = {"fitted": "measured", "transferred": "assumption"}.get(system.engine.fit, bandwidth)
-    found["prefill"] = found["latency"] if system.engine.rate_rows or system.engine.fit == "ideal" else "assumption"
+    rate_is_known = system.engine.rate_error is not None and system.engine.rate_error < _TRUSTED
+    found["prefill"] = found["latency"] if rate_is_known or system.engine.fit == "ideal" else "assumption"
     if "hardware_usd_per_million_tokens" in cost:
         found["hardware_usd"] = weakest((label(hardware.quantities["price_usd_per_hour"].provenance), found["latency"]))
     return found

@@ -167,8 +167,8 @@ _ALL = (
     ),
     Scheme(
         name="w4a4",
-        title="4-bit weights and activations in groups of 128 (Atom)",
-        weight_bits=4.0 + 16 / 128,
+        title="4-bit weights and activations in groups of 128, 128 channels at 8 bits (Atom)",
+        weight_bits=4.0 + 16 / 128 + 4 * 128 / 4096,  # the wider channels counted at a hidden width of 4,096
         activation_bits=4.0,
         # Products of 4-bit numbers need 8 bits, and 7 more to sum the 128 of a group: 16 bits, 32 at the end.
         products={
@@ -205,7 +205,7 @@ _ALL = (
     ),
     Scheme(
         name="b1.58a4",
-        title="ternary weights, 4-bit activations (BitNet a4.8, v2)",
+        title="ternary weights, 4-bit activations in every matrix (BitNet v2; a4.8 keeps 8 bits in two)",
         weight_bits=PACKINGS["2bit"],
         activation_bits=4.0,
         products=_adds("int4", "int16", "int32"),  # sums of thousands of 4-bit numbers: 4 + 12 bits
@@ -213,11 +213,11 @@ _ALL = (
         kv_bits=4.0,
         scaled=True,
         zero_fraction=1 / 3,
-        sources=("wang2024bitneta48",),
+        sources=("wang2025bitnetv2", "wang2024bitneta48"),
     ),
     Scheme(
         name="billm",
-        title="binary weights with a second bit for salient ones, 16-bit activations (BiLLM, 1.1 bit)",
+        title="binary weights with a second bit for salient ones, 16-bit activations (BiLLM; 1.1 bit, bitmap apart)",
         weight_bits=1.1,
         activation_bits=16.0,
         products=_adds("fp16", "fp16", "fp32", count=1.1),  # a salient weight is the sum of two binary ones

@@ -40,7 +40,8 @@ def serving(
     """Fill the memory of one or several devices with sequences and estimate the throughput.
 
     Every sequence is given room for prompt and new tokens; the speed is that of decoding at the average context. With
-    `split="tensor"`, and in a pipeline kept full, all devices read their part of the weights at once.
+    `split="tensor"` all devices read their part of the weights at once, as in a pipeline kept full; `split="pipeline"`
+    is one that is not.
 
     Args:
         model: as in `estimate`.

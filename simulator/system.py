@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bitsim.energy_tables import BitsimError, Corner, EnergyTable, HardwareProfile, Interval
+from bitsim.energy_tables import BitsimError, Corner, EnergyTable, HardwareProfile, Interval, facility_constants
 
 from .cost import Machine
 from .engine import Engine
@@ -90,18 +90,20 @@ def machine_of(system: System, corner: Corner, on_chip: bool = False) -> Machine
     together = float(system.devices if system.split == "tensor" else 1)
     on_chip_rate, link_rate = hardware.get("on_chip_bandwidth_bytes_per_s"), hardware.get("link_bytes_per_s")
     floats = (f"{scheme.float_format}_flops_per_s", "fp16_flops_per_s", "fp32_flops_per_s")
-    float_s_per_mac = slowdown / mac_rate(system, floats) / together
+    rate_slowdown = engine.rate_slowdown.at(corner)
+    float_s_per_mac = rate_slowdown / mac_rate(system, floats) / together
     product_j = scheme.product_energy_j(table, node).at(corner)
     float_j = scheme.float_energy_j(table, node).at(corner)
     return Machine(
         memory_s_per_byte=slowdown * engine.s_per_byte / together,
         on_chip_s_per_byte=slowdown / on_chip_rate.mid / together if on_chip_rate else 0.0,
-        linear_s_per_mac=slowdown / mac_rate(system, scheme.rates) / together,
+        linear_s_per_mac=rate_slowdown / mac_rate(system, scheme.rates) / together,
         attention_s_per_mac=float_s_per_mac,
         head_s_per_mac=float_s_per_mac,
         sync_s_per_layer=slowdown * engine.s_per_layer,
         work_s_per_layer_element=slowdown * engine.s_per_layer_element,
         link_s_per_byte=slowdown / link_rate.mid if link_rate else 0.0,
+        link_s_per_message=facility_constants()[f"link_latency_{hardware.kind}"][0].at(corner),
         on_chip_bytes=hardware.value("on_chip_bytes").mid,
         weights_on_chip=1.0 if on_chip else 0.0,
         devices=float(system.devices),
@@ -113,7 +115,9 @@ def machine_of(system: System, corner: Corner, on_chip: bool = False) -> Machine
         dram_j_per_byte=table.memory(hardware.memory, node).energy_j.at(corner),
         on_chip_j_per_byte=table.memory(hardware.on_chip_memory, node).energy_j.at(corner),
         link_j_per_byte=table.memory(link_memory(hardware), node).energy_j.at(corner),
-        static_w=_static_w(hardware).at(corner),
+        static_w=_static_w(hardware, engine.threads).at(corner),
+        idle_w=hardware.value("idle_w").mid,
+        peak_w=hardware.value("peak_w").mid,
     )
 
 
@@ -154,6 +158,11 @@ def _vector_energy_j(table: EnergyTable, node: str) -> Interval:
     return Interval.spanning(low, (add.mid + multiply.mid) / 2.0, multiply.high)
 
 
-def _static_w(hardware: HardwareProfile) -> Interval:
-    """Power that a device draws over time, besides what its DRAM and arithmetic take: idle, busy, all of it (W)."""
-    return Interval.spanning(*(hardware.value(name).mid for name in ("idle_w", "busy_w", "peak_w")))
+def _static_w(hardware: HardwareProfile, threads: int) -> Interval:
+    """Power that a device draws over time, besides what its DRAM and arithmetic take: idle, busy, all of it (W).
+
+    A CPU with only some of its cores at work is busy to that share.
+    """
+    idle, busy, peak = (hardware.value(name).mid for name in ("idle_w", "busy_w", "peak_w"))
+    share = threads / hardware.cores if hardware.kind == "cpu" else 1.0
+    return Interval.spanning(idle, idle + (busy - idle) * share, idle + (peak - idle) * share)

@@ -90,8 +90,9 @@ def training_cost(
     mfu = facility["training_mfu_dense_fp16"]
     overhead = facility["training_qat_overhead"] if scheme == "b1.58" else Interval.exact(0.0)
     device_s = Interval(*(flops / (peak * m) * (1.0 + o) for m, o in zip(reversed(list(mfu)), overhead, strict=True)))
-    watts = profile.value("peak_w").mid + (facility["server_overhead_w_per_gpu"].mid if profile.kind == "gpu" else 0.0)
-    energy = Interval(*(s * watts * pue for s, pue in zip(device_s, facility["pue"], strict=True)))
+    server_w = facility["server_overhead_w_per_gpu"] if profile.kind == "gpu" else Interval.exact(0.0)
+    watts = [profile.value("peak_w").mid + server for server in server_w]
+    energy = Interval(*(s * w * pue for s, w, pue in zip(device_s, watts, facility["pue"], strict=True)))
     price = profile.get("price_usd_per_hour")
     grid = grids[region]
     return TrainingCost(

@@ -158,9 +158,10 @@ def phase(spec: ModelSpec, scheme: Scheme, machine: Machine, batch: int, tokens:
         kind = KINDS.get(name, "linear")
         on_chip_weights = tally.weight_bytes if kind == "linear" and machine.weights_on_chip else 0.0
         layers = 1 if name in ("embedding", "head") else spec.layers  # one after another, each in all of the memory
-        spilled = max(tally.activation_bytes - layers * machine.on_chip_bytes, 0.0)
+        room = layers * machine.on_chip_bytes * (machine.devices if machine.tensor else 1)
+        spilled = max(tally.activation_bytes - room, 0.0)
         dram = tally.weight_bytes - on_chip_weights + tally.kv_bytes + spilled
-        on_chip = on_chip_weights + tally.activation_bytes + 2 * dram  # what DRAM sends is written, then read
+        on_chip = on_chip_weights + tally.activation_bytes + 2 * (dram - spilled) + spilled  # written, then read
         found.dram_bytes[name], found.on_chip_bytes[name] = dram, on_chip
         compute_s = tally.macs * seconds[kind]
         found.latency_s[name] = max(
@@ -172,22 +173,27 @@ def phase(spec: ModelSpec, scheme: Scheme, machine: Machine, batch: int, tokens:
         found.on_chip_j += on_chip * machine.on_chip_j_per_byte
     _fixed_and_links(found, spec, scheme, machine, batch * tokens)
     found.total_s = sum(found.latency_s.values()) + found.fixed_s + found.link_s
-    for _ in range(round(machine.devices)):
-        found.static_j += machine.static_w * found.total_s
+    dynamic_j = found.arithmetic_j + found.vector_j + found.dram_j + found.on_chip_j
+    dynamic_j += found.link_bytes * machine.link_j_per_byte
+    drawn = limit = 0.0
+    for device in range(round(machine.devices)):
+        works = machine.tensor or device == 0  # in a pipeline one device works, the others wait
+        drawn += (machine.static_w if works else machine.idle_w) * found.total_s
+        limit += (machine.peak_w if works else machine.idle_w) * found.total_s
+    found.static_j = min(drawn, max(limit - dynamic_j, 0.0))
     return found
 
 
 def _fixed_and_links(found: Phase, spec: ModelSpec, scheme: Scheme, machine: Machine, rows: int) -> None:
     """Add the engine's time per layer, and the hidden states that devices pass on (pipeline) or add up (tensor)."""
     row_bytes = rows * spec.hidden * scheme.hidden_bits / 8
+    others = round(machine.devices) - 1
     for _ in range(spec.layers if rows else 0):
         found.fixed_s += machine.sync_s_per_layer + machine.work_s_per_layer_element * spec.hidden
-    for _ in range(round(machine.devices) - 1):
-        if not machine.tensor:  # one hand-over after another
-            found.link_bytes += row_bytes
-            found.link_s += row_bytes * machine.link_s_per_byte
-            continue
-        for _ in range(spec.layers):
-            for _ in ("attention", "ffn"):  # a ring all-reduce: each device sends 2 (n - 1) / n of it, at once
-                found.link_bytes += row_bytes
-                found.link_s += 2 * row_bytes * machine.link_s_per_byte / machine.devices
+    for _ in range(0 if machine.tensor else others):  # one hand-over after another
+        found.link_bytes += row_bytes
+        found.link_s += row_bytes * machine.link_s_per_byte + (machine.link_s_per_message if rows else 0)
+    for _ in range(2 * spec.layers if machine.tensor and others else 0):  # after attention, after the FFN: a ring
+        sent = 2 * others / machine.devices * row_bytes  # by each device, all at once
+        found.link_bytes += sent * machine.devices
+        found.link_s += sent * machine.link_s_per_byte + (machine.link_s_per_message if rows else 0)

@@ -113,8 +113,14 @@ def test_time_speed_and_static_power_go_together(size: float, setting: dict[str,
     steps = setting["new_tokens"]
     assert result.latency_s.mid == pytest.approx(result.prefill_s.mid + steps * result.per_new_token_s.mid)
     assert result.tokens_per_s.mid == pytest.approx(setting["batch"] / result.per_new_token_s.mid)
-    watts = result.hardware.value("busy_w").mid
-    assert result.energy_j["static"].mid == pytest.approx(watts * setting["devices"] * result.latency_s.mid)
+    busy, idle, peak = (result.hardware.value(name).mid for name in ("busy_w", "idle_w", "peak_w"))
+    working = setting["devices"] if setting["split"] == "tensor" else 1
+    waiting = setting["devices"] - working
+    static, seconds = result.energy_j["static"].mid, result.latency_s.mid
+    assert static <= (busy * working + idle * waiting) * seconds * (1 + 1e-9)
+    dynamic = result.energy_j["total"].mid - static
+    if static > 0:
+        assert static + dynamic <= (peak * working + idle * waiting) * seconds * (1 + 1e-9)
 
 
 @given(SIZES, SETTINGS, st.sampled_from(["batch", "prompt_tokens", "new_tokens"]), st.integers(1, 100))
