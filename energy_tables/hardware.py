@@ -102,6 +102,14 @@ def read_profile(path: Path) -> HardwareProfile:
         return Record(path, line_of(key), values)
 
     memories = energy_table().memory_names
+    quantities = {
+        key: _quantity(path, line_of(key), key, values[key]) for key in (*REQUIRED, *OPTIONAL) if key in values
+    }
+    idle, busy, peak = (quantities[key].value.mid for key in ("idle_w", "busy_w", "peak_w"))
+    if not idle <= busy <= peak:
+        raise Record(path, line_of("busy_w"), {"busy_w": busy}).error(
+            "busy_w", f"idle_w <= busy_w <= peak_w ({idle:g}, {peak:g})"
+        )
     return HardwareProfile(
         name=plain("name").text("name"),
         title=plain("title").text("title"),
@@ -112,9 +120,7 @@ def read_profile(path: Path) -> HardwareProfile:
         on_chip_memory=plain("on_chip_memory").choice("on_chip_memory", memories),
         cores=plain("cores").integer("cores"),
         weights_on_chip=plain("weights_on_chip").boolean("weights_on_chip"),
-        quantities={
-            key: _quantity(path, line_of(key), key, values[key]) for key in (*REQUIRED, *OPTIONAL) if key in values
-        },
+        quantities=quantities,
     )
 
 

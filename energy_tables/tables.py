@@ -95,6 +95,8 @@ def _op_row(record: Record) -> tuple[tuple[str, str, str], Energy]:
         record.choice("number_format", FORMATS),
     )
     energy = record.interval("energy_pj_low", "energy_pj", "energy_pj_high").scaled(PICO)
+    if energy.low <= 0:
+        raise record.error("energy_pj_low" if record.cells["energy_pj_low"] else "energy_pj", "a number above 0")
     return key, Energy(energy, record.provenance())
 
 

@@ -75,7 +75,9 @@ def format_si(value: float, unit: str) -> str:
 
 def format_ratio(value: float) -> str:
     """Write a ratio: `71.4x`, `4.10x`."""
-    return f"{_three_digits(value)}x" if math.isfinite(value) else "n/a"
+    if not math.isfinite(value):
+        return "n/a"
+    return f"{_three_digits(value)}x" if value >= 0.1 else f"{value:.3g}x"
 
 
 def _three_digits(value: float) -> str:

@@ -33,6 +33,8 @@ class OneLineErrors(click.Group):
         except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
             sys.stderr.close()
             sys.exit(0)
+        except OSError as error:
+            _fail(f"cannot write the output ({error.strerror or error})", 1)
         except Exception as error:
             from bitsim.energy_tables import BitsimError  # not at the top: `bitsim --help` needs no tables
 

@@ -42,6 +42,7 @@ def estimate_payload(estimate: Estimate) -> dict[str, Any]:
     paper = estimate.paper
     energy = _ranged(dict(estimate.energy_j)) | _ranged({"per_new_token": estimate.energy_per_new_token_j})
     if paper is not None:
+        energy |= {key: None for key in energy if key.startswith(("dram", "on_chip", "link", "static"))}  # not counted
         energy |= {"arithmetic_add": paper.add_j, "arithmetic_multiply": paper.multiply_j}
     seconds = {
         "prefill": estimate.prefill_s,
@@ -73,6 +74,8 @@ def estimate_payload(estimate: Estimate) -> dict[str, Any]:
         if estimate.loss is None
         else {name: getattr(estimate.loss, name) for name in ("law", "value", "low", "high")},
         "cost": _ranged(dict(estimate.cost)),
+        "weight_bits": estimate.scheme.weight_bits,
+        "kv_bits": estimate.scheme.kv_bits,
         "labels": dict(estimate.labels),
         "notes": list(estimate.notes),
         "sources": list(estimate.sources),

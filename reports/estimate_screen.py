@@ -23,19 +23,22 @@ LEFT_OUT = (
     "scheme reaches (see --tokens)"
 )
 _WORTH_A_LINE = 1e-3  # of the energy
+_NAME_WIDTH, _VALUE_WIDTH, _RATIO_WIDTH, _BASIS_WIDTH = 30, 20, 17, 11  # columns, gaps included
+_WIDE = 1000
 
 
-def screen(estimates: Sequence[Estimate], chosen_hardware: bool) -> Group:
+def screen(estimates: Sequence[Estimate], chosen_hardware: bool, width: int = _WIDE) -> Group:
     """Return the whole screen.
 
     Args:
         estimates: all of one model and workload.
-        chosen_hardware: the user named the hardware (else the screen says why it is this one).
+        chosen_hardware: the user named the hardware or how many (else the screen says why it is this).
+        width: columns of the terminal; on a narrow one what a number rests on goes first, then the ratios.
     """
     first = estimates[0]
     parts: list[Any] = [_model_line(first.model)]
     for _, group in groupby(estimates, key=lambda estimate: estimate.hardware.name):
-        parts += _machine_block(list(group), chosen_hardware)
+        parts += _machine_block(list(group), chosen_hardware, width)
     if first.mode == "full":
         parts.append(_headline(estimates))
         parts.append(_paragraph("Left out", LEFT_OUT + "."))
@@ -48,6 +51,11 @@ def screen(estimates: Sequence[Estimate], chosen_hardware: bool) -> Group:
     return Group(*parts)
 
 
+def least_width(estimates: Sequence[Estimate]) -> int:
+    """Columns below which values would be cropped."""
+    return _NAME_WIDTH + _VALUE_WIDTH * len({estimate.scheme.name for estimate in estimates})
+
+
 def _model_line(spec: ModelSpec) -> Text:
     experts = f", {spec.experts} experts of which {spec.experts_per_token} a token" if spec.experts > 1 else ""
     width = f"{spec.layers} layers x {spec.hidden:,} wide, {spec.heads} heads, FFN {spec.ffn:,}"
@@ -56,18 +64,18 @@ def _model_line(spec: ModelSpec) -> Text:
     return line.append(f": {width}, vocabulary {spec.vocab:,}{experts}", style="not bold")
 
 
-def _machine_block(estimates: list[Estimate], chosen_hardware: bool) -> list[Any]:
+def _machine_block(estimates: list[Estimate], chosen_hardware: bool, width: int) -> list[Any]:
     first = estimates[0]
     devices = f"{first.devices} x " if first.devices > 1 else ""
     why = "" if chosen_hardware else f", as many as FP16 needs ({first.split})" if first.devices > 1 else ", by default"
     header = Text(f"{devices}{first.hardware.title}{why}\n{_load(first)}", style="dim")
     notes = [(f"{e.scheme.name}: {note}") for e in estimates for note in e.notes if note != e.engine.note]
     if first.mode == "paper":
-        return [header, _paper_table(estimates), *(_paragraph("Note", note) for note in notes)]
+        return [header, _paper_table(estimates, width), *(_paragraph("Note", note) for note in notes)]
     engines = dict.fromkeys(f"{e.scheme.name}: {e.engine.name}, {e.engine.note}" for e in estimates)
     if not chosen_hardware:
         notes += _fewer_devices(estimates)
-    parts = [header, _full_table(estimates), _paragraph("Engine", "; ".join(engines))]
+    parts = [header, _full_table(estimates, width), _paragraph("Engine", "; ".join(engines))]
     return parts + [_paragraph("Note", note) for note in notes]
 
 
@@ -90,27 +98,27 @@ def _fewer_devices(estimates: list[Estimate]) -> list[str]:
     ]
 
 
-def _new_table(estimates: Sequence[Estimate]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", min_width=24)
-    for estimate in estimates:
-        table.add_column(estimate.scheme.name, justify="right", min_width=11)
-    for estimate in estimates[1:]:
-        table.add_column(f"{estimates[0].scheme.name} / {estimate.scheme.name}", justify="right", style="bold green")
-    table.add_column("rests on", style="dim")
-    return table
-
-
 class _Rows:
-    """Adds lines to a table: a label, a value per scheme, the first over each other, and what they rest on."""
+    """A table to which lines are added: a name, a value per scheme, the first over each other, what they rest on."""
 
-    def __init__(self, estimates: Sequence[Estimate], table: Table) -> None:
+    def __init__(self, estimates: Sequence[Estimate], width: int) -> None:
         self._estimates = estimates
-        self._table = table
+        values = _NAME_WIDTH + _VALUE_WIDTH * len(estimates)
+        with_ratios = values + _RATIO_WIDTH * (len(estimates) - 1)
+        self._ratios, self._bases = width >= with_ratios, width >= with_ratios + _BASIS_WIDTH
+        self.table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+        self.table.add_column("", min_width=_NAME_WIDTH - 3, no_wrap=True)
+        for estimate in estimates:
+            self.table.add_column(estimate.scheme.name, justify="right", min_width=11, no_wrap=True)
+        for estimate in estimates[1:] if self._ratios else ():
+            name = f"{estimates[0].scheme.name} / {estimate.scheme.name}"
+            self.table.add_column(name, justify="right", style="bold green", no_wrap=True)
+        if self._bases:
+            self.table.add_column("rests on", style="dim", no_wrap=True)
 
     def text(self, name: str, value: Callable[[Estimate], str], style: str = "") -> None:
         """Add a line of words."""
-        self._table.add_row(Text(name, style=style), *(Text(value(e), style=style) for e in self._estimates))
+        self.table.add_row(Text(name, style=style), *(Text(value(e), style=style) for e in self._estimates))
 
     def number(
         self,
@@ -124,10 +132,10 @@ class _Rows:
     ) -> None:
         """Add a line of numbers; `basis` is the label they carry, `inverse` turns the ratio round (speeds)."""
         values = [value(estimate) for estimate in self._estimates]
-        ratios = [self._ratio(values[0], other, inverse) for other in values[1:]]
+        ratios = [self._ratio(values[0], other, inverse) for other in values[1:]] if self._ratios else []
         labels = {estimate.labels[basis] for estimate in self._estimates if basis in estimate.labels}
-        cells = (Text(show(v), style=style) for v in values)
-        self._table.add_row(Text(name, style=style), *cells, *ratios, weakest(labels) if labels else "")
+        bases = [weakest(labels) if labels else ""] if self._bases else []
+        self.table.add_row(Text(name, style=style), *(Text(show(v), style=style) for v in values), *ratios, *bases)
 
     def span(self, value: Callable[[Estimate], Interval], show: Callable[[float], str]) -> None:
         """Add the range of the line above."""
@@ -160,9 +168,9 @@ def _dollars(value: float) -> str:
     return f"${value:,.2f}" if value < 100 else f"${value:,.0f}"
 
 
-def _full_table(estimates: list[Estimate]) -> Table:
-    table = _new_table(estimates)
-    rows = _Rows(estimates, table)
+def _full_table(estimates: list[Estimate], width: int) -> Table:
+    rows = _Rows(estimates, width)
+    table = rows.table
     rows.number("Memory", lambda e: e.dram_bytes.total, _bytes, style="bold")
     rows.number("  layer weights", lambda e: e.dram_bytes.weights, _bytes)
     rows.number("  embedding and head", lambda e: e.dram_bytes.embedding_and_head, _bytes)
@@ -206,15 +214,14 @@ def _full_table(estimates: list[Estimate]) -> Table:
     return table
 
 
-def _paper_table(estimates: list[Estimate]) -> Table:
-    table = _new_table(estimates)
-    rows = _Rows(estimates, table)
+def _paper_table(estimates: list[Estimate], width: int) -> Table:
+    rows = _Rows(estimates, width)
     rows.number("Arithmetic energy", lambda e: e.energy_j["total"].mid, _joules, basis="total", style="bold")
     rows.number("  linear layers", lambda e: e.energy_j["arithmetic_linear"].mid, _joules)
     rows.number("  attention, in FP16", lambda e: e.energy_j["arithmetic_attention"].mid, _joules)
     rows.number("  additions", lambda e: e.paper.add_j if e.paper else 0.0, _joules)
     rows.number("  multiplications", lambda e: e.paper.multiply_j if e.paper else 0.0, _joules)
-    return table
+    return rows.table
 
 
 def _headline(estimates: Sequence[Estimate]) -> Any:

@@ -94,7 +94,8 @@ def console() -> Any:
     """Return a rich console that keeps to the terminal's width and NO_COLOR, and reads no markup from data."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _PIPE_WIDTH
+    on_screen = sys.stdout is not None and sys.stdout.isatty()
+    width = None if on_screen or os.environ.get("COLUMNS") else _PIPE_WIDTH
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
 

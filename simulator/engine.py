@@ -20,6 +20,7 @@ from .workload import is_whole
 ENGINES = ("ideal", "bitsim", "llama.cpp", "bitnet.cpp", "t-mac", "fastertransformer")
 # Which software people would use; the first that is fitted for the machine and scheme is taken.
 _CANDIDATES = {"gpu": ("fastertransformer",), "cpu": ("bitnet.cpp", "t-mac", "llama.cpp"), "asic": ("ideal",)}
+_RUNS_ON = {"gpu": ("fastertransformer",), "cpu": ("bitsim", "llama.cpp", "bitnet.cpp", "t-mac"), "asic": ()}
 _FLOAT_SCHEMES = ("fp32", "fp16", "bf16")
 # Rooflines without a fit were found 1.4 to 1.9 times too fast by their users (hahnyuan/LLM-Viewer issue 4).
 _UNFITTED = Interval(1.0, 1.0, 1.9)
@@ -74,9 +75,10 @@ def resolve_engine(name: str | None, hardware: HardwareProfile, scheme: str, thr
     wanted = name.casefold() if name else _default_engine(hardware, scheme)
     if wanted == "ideal":
         return _ideal(hardware, parallel)
-    fit, how = _nearest_fit(wanted, hardware, scheme)
+    fit, how = _nearest_fit(wanted, hardware, scheme) if wanted in _RUNS_ON[hardware.kind] else (None, "")
     if fit is None:
-        return _ideal(hardware, parallel, name=wanted, note=f"no published speed of {wanted}: roofline with a range")
+        note = f"no published speed of {wanted} on a machine of this kind: roofline with a range"
+        return _ideal(hardware, parallel, name=wanted, note=note)
     return engine_from_fit(wanted, fit, how, hardware, parallel)
 
 

@@ -94,9 +94,11 @@ def estimate(  # noqa: PLR0913 - keywords, one for each option of the command
     _check_choice("node", node or profile.energy_node, table.nodes)
     _check_choice("region", region, list(grid_rows()))
     if devices is None:
-        devices = 1 if hardware else devices_needed(spec, get_scheme("fp16"), profile, workload)
+        devices = 1 if hardware else devices_needed(spec, profile, workload)
     if not is_whole(devices) or not 1 <= devices <= MAX_DEVICES:
         raise BitsimError(f"devices: expected 1 to {MAX_DEVICES:,}, got {shown(devices)}")
+    if devices > 1 and profile.get("link_bytes_per_s") is None:
+        raise BitsimError(f"{profile.name}: link_bytes_per_s: several devices need it, it is missing")
     system = System(
         scheme=chosen,
         hardware=profile,
@@ -112,15 +114,17 @@ def estimate(  # noqa: PLR0913 - keywords, one for each option of the command
         raise BitsimError(f"tokens: expected 1 to {MAX_TOKENS:g} training tokens, got {shown(tokens)}")
     loss = None if tokens is None else predict_loss(law_for(chosen.name), spec.parameters, tokens)
     cost = _running_cost(result, region)
-    labels = labels_of(system, cost, arithmetic_only=result.paper is not None)
+    labels = labels_of(system, workload, cost, arithmetic_only=result.paper is not None)
     result = replace(result, loss=loss, cost=cost, labels=labels)
     return replace(result, notes=tuple(_notes(result, system)))
 
 
-def devices_needed(spec: ModelSpec, scheme: Scheme, hardware: HardwareProfile, workload: Workload) -> int:
-    """Return how many devices hold the model and its workload."""
-    needed = footprint(spec, scheme, workload.batch, workload.prompt_tokens, workload.context).total
-    return math.ceil(needed / hardware.value("capacity_bytes").mid)
+def devices_needed(spec: ModelSpec, hardware: HardwareProfile, workload: Workload, usable: float = 1.0) -> int:
+    """Return how many devices hold the FP16 model and its workload, using a share of their memory."""
+    scheme = get_scheme("fp16")
+    workspace = resolve_engine(None, hardware, scheme.name).workspace(spec.hidden)
+    needed = footprint(spec, scheme, workload.batch, workload.prompt_tokens, workload.context, workspace).total
+    return math.ceil(needed / (usable * hardware.value("capacity_bytes").mid))
 
 
 def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:

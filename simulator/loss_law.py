@@ -13,7 +13,10 @@ _LAWS = {
     "b1.58": "trilm",
     "b1": "bitnet-b1",
 }
-_PRINTED = 0.02  # nats: what the digits printed for TriLM's A leave open; taken for all laws
+# What the printed digits leave open, in nats: an exponent of 0.26 is 0.255 to 0.265, which is 0.07 at 4B parameters;
+# for Chinchilla the standard error of its E (besiroglu2024, Table 1).
+_WIDTHS = {"power": 0.07, "chinchilla": 0.03, "kaplan": 0.03}
+_TWINS = {"trilm": "floatlm", "bitnet-b1": "bitnet-fp16"}  # the same data in FP16
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +60,9 @@ def predict_loss(law: LossLaw | None, parameters: float, tokens: float) -> Loss 
         notes.append(f"loss law {law.law} was fitted from {span}: extrapolated")
     if law.form == "power" and law.tokens:
         notes.append(f"loss law {law.law} holds for {format_count(law.tokens)} training tokens only")
-    return Loss(law.law, value, value - _PRINTED, value + _PRINTED, tuple(notes))
+    if law.law in _TWINS:
+        twin = loss_nats(loss_laws()[_TWINS[law.law]], parameters, tokens)
+        notes.append(
+            f"losses of different laws are on different data; {law.law}'s FP16 twin {_TWINS[law.law]}: {twin:.3f}"
+        )
+    return Loss(law.law, value, value - _WIDTHS[law.form], value + _WIDTHS[law.form], tuple(notes))

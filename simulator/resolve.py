@@ -64,13 +64,14 @@ def _from_config_file(path: Path, name: str | None = None) -> ModelSpec:
         config = json.loads(text)
     except json.JSONDecodeError as error:
         raise BitsimError(
-            f"{path}:{error.lineno}: expected JSON, got {error.msg.lower()} at column {error.colno}"
+            f"{path}:{error.lineno}: expected JSON, got {error.msg.lower().removesuffix(' at')} at column {error.colno}"
         ) from None
     except (RecursionError, ValueError):
         raise BitsimError(f"{path}: expected JSON, got something nested too deep or a number too long") from None
     if not isinstance(config, dict):
         raise BitsimError(f"{path}: expected a JSON object, got {type(config).__name__}")
-    return spec_from_config(config, str(path), name or path.resolve().parent.name)
+    own = path.resolve().parent.name if path.name == "config.json" else path.stem
+    return spec_from_config(config, str(path), name or own)
 
 
 def _from_table(path: Path) -> ModelSpec:

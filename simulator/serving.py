@@ -21,8 +21,9 @@ USABLE_MEMORY = 0.95
 class Serving:
     """The largest batch that fits and the estimate with it (None where not even one sequence fits)."""
 
+    devices: int
     max_batch: int
-    tokens_per_s: Interval
+    tokens_per_s: Interval | None
     estimate: Estimate | None
 
 
@@ -57,12 +58,12 @@ def serving(
     chosen = scheme if isinstance(scheme, Scheme) else get_scheme(scheme)
     profile = hardware if isinstance(hardware, HardwareProfile) else load_hardware(hardware)
     workload = make_workload(1, prompt_tokens, new_tokens)
-    count = devices or devices_needed(spec, get_scheme("fp16"), profile, workload)
+    count = devices or devices_needed(spec, profile, workload, USABLE_MEMORY)
     running = engine if isinstance(engine, Engine) else resolve_engine(engine, profile, chosen.name)
     room = USABLE_MEMORY * count * profile.value("capacity_bytes").mid
     batch = largest_batch(spec, chosen, room, prompt_tokens, workload.context, running.workspace(spec.hidden))
     if batch == 0:
-        return Serving(0, Interval.exact(0.0), None)
+        return Serving(count, 0, None, None)
     result = estimate(
         spec,
         chosen,
@@ -74,4 +75,4 @@ def serving(
         devices=count,
         split=split,
     )
-    return Serving(batch, result.tokens_per_s, result)
+    return Serving(count, batch, result.tokens_per_s, result)

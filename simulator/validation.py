@@ -258,7 +258,7 @@ def _serving() -> Iterator[Check]:
         what = f"{row.model} {row.scheme} on {row.devices} x {row.hardware}"
         for name, published, ours, unit in (
             ("largest batch", row.max_batch, run.max_batch, "sequences"),
-            ("throughput", row.tokens_per_s, run.tokens_per_s.mid, "tokens/s"),
+            ("throughput", row.tokens_per_s, run.tokens_per_s.mid if run.tokens_per_s else 0.0, "tokens/s"),
         ):
             yield Check(
                 "serving",

@@ -47,6 +47,8 @@ def make_workload(
     needed = prompt_tokens + new_tokens
     if needed == 0:
         raise BitsimError("prompt tokens and new tokens: expected at least one of them above 0")
+    if needed > MAX_CONTEXT:
+        raise BitsimError(f"prompt tokens and new tokens: expected at most {MAX_CONTEXT:,} together, got {needed:,}")
     if context is None:
         context = needed
     _check("context", context, needed, MAX_CONTEXT)

@@ -3,8 +3,13 @@
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..options import Count, model_options, one_model, output_format
+
+_ANY_MODE = ("size", "model", "schemes", "machines", "devices", "form")
+_TRAINING_OPTIONS = (*_ANY_MODE, "training", "tokens", "region")
+_SERVING_OPTIONS = (*_ANY_MODE, "serving", "engine", "prompt_tokens", "new_tokens", "packing", "kv_bits")
 
 
 @click.command(short_help="Energy, latency and memory of one workload.")
@@ -56,7 +61,10 @@ from ..options import Count, model_options, one_model, output_format
 )
 @click.option("--by-operation", is_flag=True, help="One row per phase and operation.")
 @output_format
-def estimate(form: str, training: bool, serving: bool, by_operation: bool, **request: Any) -> None:
+@click.pass_context
+def estimate(
+    call: click.Context, /, form: str, training: bool, serving: bool, by_operation: bool, **request: Any
+) -> None:
     """Estimate energy, latency and memory of one workload, scheme beside scheme.
 
     \b
@@ -68,6 +76,10 @@ def estimate(form: str, training: bool, serving: bool, by_operation: bool, **req
     """
     from . import estimate_run as run
 
+    if training:
+        _refuse_others(call, "--training", _TRAINING_OPTIONS)
+    elif serving:
+        _refuse_others(call, "--serving", _SERVING_OPTIONS)
     spec = one_model(request.pop("size"), request.pop("model"))
     if training:
         run.training(spec, form, request)
@@ -75,3 +87,11 @@ def estimate(form: str, training: bool, serving: bool, by_operation: bool, **req
         run.serving(spec, form, request)
     else:
         run.inference(spec, form, by_operation, request)
+
+
+def _refuse_others(call: click.Context, mode: str, meant: tuple[str, ...]) -> None:
+    """Refuse options that would have no effect: silence would be taken for an answer."""
+    for option in call.command.params:
+        given = option.name and call.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+        if given and option.name not in meant:
+            raise click.UsageError(f"{option.opts[0]} has no meaning with {mode}")

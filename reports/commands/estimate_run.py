@@ -24,9 +24,12 @@ def inference(spec: ModelSpec, form: str, by_operation: bool, request: Mapping[s
     elif form == "json":
         print_json(payload(estimates))
     elif form == "table":
-        from ..estimate_screen import screen
+        from ..estimate_screen import least_width, screen
 
-        console().print(screen(estimates, chosen_hardware=bool(request["machines"])))
+        terminal = console()
+        terminal.width = max(terminal.width, least_width(estimates))
+        named = bool(request["machines"] or request["devices"])
+        terminal.print(screen(estimates, chosen_hardware=named, width=terminal.width))
     else:
         print_rows([_flat(estimate) for estimate in estimates], form)
 
@@ -128,12 +131,12 @@ def serving(spec: ModelSpec, form: str, request: Mapping[str, Any]) -> None:
                 {
                     "scheme": scheme.name,
                     "hardware": load_hardware(machine).name,
-                    "devices": result.devices if result else request["devices"],
+                    "devices": found.devices,
                     "kv_bits": scheme.kv_bits,
                     "max_batch": found.max_batch,
-                    "tokens_per_s": found.tokens_per_s.mid,
-                    "tokens_per_s_low": found.tokens_per_s.low,
-                    "tokens_per_s_high": found.tokens_per_s.high,
+                    "tokens_per_s": found.tokens_per_s.mid if found.tokens_per_s else None,
+                    "tokens_per_s_low": found.tokens_per_s.low if found.tokens_per_s else None,
+                    "tokens_per_s_high": found.tokens_per_s.high if found.tokens_per_s else None,
                     "bound": result.bound["decode"] if result else "does not fit",
                     "energy_per_new_token_j": energy.mid if energy else None,
                 }
@@ -145,15 +148,15 @@ def serving(spec: ModelSpec, form: str, request: Mapping[str, Any]) -> None:
 
 
 def _serving_line(row: Mapping[str, Any]) -> dict[str, Any]:
-    energy = row["energy_per_new_token_j"]
+    energy, speed = row["energy_per_new_token_j"], row["tokens_per_s"]
     return {
         "scheme": row["scheme"],
         "hardware": row["hardware"],
         "devices": row["devices"],
         "KV bits": f"{row['kv_bits']:g}",
         "largest batch": f"{row['max_batch']:,}",
-        "tokens/s": f"{row['tokens_per_s']:,.0f}",
-        "range": f"{row['tokens_per_s_low']:,.0f} - {row['tokens_per_s_high']:,.0f}",
+        "tokens/s": "-" if speed is None else f"{speed:,.0f}",
+        "range": "-" if speed is None else f"{row['tokens_per_s_low']:,.0f} - {row['tokens_per_s_high']:,.0f}",
         "bound by": row["bound"],
         "per token": "-" if energy is None else format_si(energy, "J"),
     }

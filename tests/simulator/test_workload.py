@@ -39,7 +39,7 @@ def test_the_mean_past_is_the_mean_over_the_decode_steps(prompt: int, new: int, 
         ({"new_tokens": -1}, "new tokens: "),
         ({"prompt_tokens": 0, "new_tokens": 0}, "prompt tokens and new tokens: expected at least one of them above 0"),
         ({"context": 639}, "context: expected a whole number from 640 to 100,000,000, got 639"),
-        ({"prompt_tokens": MAX_CONTEXT, "new_tokens": MAX_CONTEXT}, "context: "),
+        ({"prompt_tokens": MAX_CONTEXT, "new_tokens": MAX_CONTEXT}, "prompt tokens and new tokens: expected at most"),
     ],
 )
 def test_what_is_out_of_range_is_refused(change: dict[str, Any], expected: str) -> None:
