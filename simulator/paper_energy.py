@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bitsim.energy_tables import EnergyTable
 
 from .model_spec import ModelSpec
-from .schemes import Scheme, multiply_add
+from .schemes import Scheme, multiply_add, operation_energy
 
 _FLOAT_OF_PAPERS = "fp16"  # what BitNet's attention and scales are computed in
 
@@ -61,7 +61,7 @@ def paper_energy(spec: ModelSpec, scheme: Scheme, table: EnergyTable, node: str,
     e_multiply = table.operation(node, "multiply", float_format).energy_j.mid
     products = dict.fromkeys(("add", "multiply"), 0.0)
     for operation, number_format, count in scheme.products["low"]:
-        products[operation] += count * table.operation(node, operation, number_format).energy_j.mid
+        products[operation] += count * operation_energy(table, node, operation, number_format).mid
     macs = float(tokens) * spec.layers * sum(m.weights * _uses(spec, m.tensor_class) for m in spec.linears())
     scales = float(tokens) * spec.layers * _scaled_elements(spec) if products["multiply"] == 0.0 else 0.0
     attention_macs = 2.0 * tokens * tokens * spec.query_width * spec.layers

@@ -69,15 +69,17 @@ def multiply_add(number_format: str, accumulate: str | None = None) -> Product:
     return (("multiply", number_format, 1.0), ("add", accumulate or number_format, 1.0))
 
 
-def _steps_j(table: EnergyTable, node: str, steps: Product, corner: Corner) -> float:
-    def cost(operation: str, number_format: str) -> float:
-        known = (node, operation, number_format) in table.operations
-        # Horowitz gives no bfloat16 at 45 nm; its 8-bit mantissa makes FP16 the upper bound.
-        return table.operation(
-            node, operation, number_format if known or number_format != "bf16" else "fp16"
-        ).energy_j.at(corner)
+def operation_energy(table: EnergyTable, node: str, operation: str, number_format: str) -> Interval:
+    """Energy of one operation (J); bfloat16 where the node has no row for it costs as FP16.
 
-    return sum(count * cost(operation, number_format) for operation, number_format, count in steps)
+    Horowitz gives no bfloat16 at 45 nm; with its shorter mantissa FP16 is the upper bound.
+    """
+    known = (node, operation, number_format) in table.operations or number_format != "bf16"
+    return table.operation(node, operation, number_format if known else "fp16").energy_j
+
+
+def _steps_j(table: EnergyTable, node: str, steps: Product, corner: Corner) -> float:
+    return sum(count * operation_energy(table, node, name, fmt).at(corner) for name, fmt, count in steps)
 
 
 def _always(product: Product) -> dict[Corner, Product]:

@@ -34,13 +34,11 @@ def validate(group: str | None, summary: bool, form: str) -> None:
         print_rows([_line(check) for check in checks], form, right=("published", "ours", "error"))
     elif not summary:
         print_rows([_row(check) for check in checks], form)
-    if summary or form == "table":
-        print_rows(
-            _summary(checks),
-            form,
-            title="Errors" if form == "table" else None,
-            right=("numbers", "mean error", "largest", "agree"),
-        )
+    if summary and form != "table":
+        print_rows(_summary(checks), form)
+    elif summary or form == "table":
+        lines = [_summary_line(row) for row in _summary(checks)]
+        print_rows(lines, form, title="Errors", right=("numbers", "mean error", "largest", "agree"))
 
 
 def _line(check: Any) -> dict[str, Any]:
@@ -76,11 +74,23 @@ def _summary(checks: Sequence[Any]) -> list[dict[str, Any]]:
                 rows.append(
                     {
                         "group": group,
-                        "seen by the fit": "yes" if fitted else "no",
+                        "fitted": fitted,
                         "numbers": len(members),
-                        "mean error": f"{mean_absolute_error(members):.1%}",
-                        "largest": f"{max(abs(check.error) for check in members):.1%}",
-                        "agree": f"{sum(bool(check.within) for check in judged)} of {len(judged)}" if judged else "",
+                        "mean_error": mean_absolute_error(members),
+                        "largest_error": max(abs(check.error) for check in members),
+                        "agree": sum(bool(check.within) for check in judged),
+                        "judged": len(judged),
                     }
                 )
     return rows
+
+
+def _summary_line(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "group": row["group"],
+        "seen by the fit": "yes" if row["fitted"] else "no",
+        "numbers": row["numbers"],
+        "mean error": f"{row['mean_error']:.1%}",
+        "largest": f"{row['largest_error']:.1%}",
+        "agree": f"{row['agree']} of {row['judged']}" if row["judged"] else "",
+    }
