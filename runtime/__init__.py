@@ -1,1 +1,1 @@
-"""Not written yet: here packed ternary models will run on a CPU, with numpy and numba and without torch."""
+"""Packed ternary weights on a CPU, with numpy and numba and without torch. So far: their layouts (`packing`)."""

@@ -30,12 +30,11 @@ from .resolve import resolve_size_or_model
 from .result import Estimate, OperationRow
 from .schemes import Scheme, get_scheme
 from .system import SPLITS, System, machine_of, shape_of, widths_of
-from .workload import Workload, is_whole, make_workload
+from .workload import Workload, check_training_tokens, is_whole, make_workload
 
 DEFAULT_HARDWARE = "a100-80gb"  # the GPU of 2402.17764
 MODES = ("full", "paper")
 MAX_DEVICES = 1_000_000
-MAX_TOKENS = 1e18
 
 Phases = tuple[PhaseCost, PhaseCost]  # prefill, and one decode step
 
@@ -88,6 +87,8 @@ def estimate(  # noqa: PLR0913 - keywords, one for each option of the command
     chosen = scheme if isinstance(scheme, Scheme) else get_scheme(scheme)
     profile = hardware if isinstance(hardware, HardwareProfile) else load_hardware(hardware or DEFAULT_HARDWARE)
     workload = make_workload(batch, prompt_tokens, new_tokens, context)
+    if tokens is not None:
+        check_training_tokens(tokens)
     table = energy_table(None if extra_energy_table is None else Path(extra_energy_table))
     _check_choice("energy", energy, MODES)
     _check_choice("split", split, SPLITS)
@@ -110,8 +111,6 @@ def estimate(  # noqa: PLR0913 - keywords, one for each option of the command
         skip_zeros=skip_zeros,
     )
     result = _evaluate(spec, system, workload, energy)
-    if tokens is not None and not 1 <= tokens <= MAX_TOKENS:  # false for NaN
-        raise BitsimError(f"tokens: expected 1 to {MAX_TOKENS:g} training tokens, got {shown(tokens)}")
     loss = None if tokens is None else predict_loss(law_for(chosen.name), spec.parameters, tokens)
     cost = _running_cost(result, region)
     labels = labels_of(system, workload, cost, arithmetic_only=result.paper is not None)

@@ -21,12 +21,12 @@ from bitsim.energy_tables.units import SECONDS_PER_HOUR
 from .model_spec import ModelSpec
 from .resolve import resolve_size_or_model
 from .system import peak_rate
+from .workload import check_training_tokens
 
 # Bytes per parameter of mixed-precision training with AdamW: 16-bit weights and gradients, 32-bit master weights and
 # two 32-bit moments (rajbhandari2020zero, section 3.1). Ternary training keeps one more 16-bit copy, the quantised
 # weights.
 TRAINING_BYTES = {"fp16": 16.0, "b1.58": 18.0}
-MAX_TOKENS = 1e18
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,7 @@ def training_cost(
     """
     if scheme not in TRAINING_BYTES:
         raise BitsimError(f"training: expected the scheme fp16 or b1.58, got '{scheme[:40]}'")
-    if not 1 <= tokens <= MAX_TOKENS:  # false for NaN
-        raise BitsimError(f"training tokens: expected 1 to {MAX_TOKENS:g}, got {tokens}")
+    check_training_tokens(tokens)
     grids = grid_rows()
     if region not in grids:
         raise BitsimError(f"unknown region '{region[:40]}'{suggestion(region, grids)} (known: {', '.join(grids)})")

@@ -6,6 +6,7 @@ from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import shown
 
 MAX_BATCH = 10**7
+MAX_TRAINING_TOKENS = 1e18
 MAX_CONTEXT = 10**8  # ten times the longest context a published model claims (10M tokens, Llama 4 Scout)
 
 
@@ -58,6 +59,12 @@ def make_workload(
 def _check(what: str, value: float, minimum: int, maximum: int) -> None:
     if not is_whole(value) or not minimum <= value <= maximum:
         raise BitsimError(f"{what}: expected a whole number from {minimum:,} to {maximum:,}, got {shown(value)}")
+
+
+def check_training_tokens(tokens: float) -> None:
+    """Raise unless a number of training tokens is one that somebody could mean."""
+    if not 1 <= tokens <= MAX_TRAINING_TOKENS:  # false for NaN
+        raise BitsimError(f"training tokens: expected 1 to {MAX_TRAINING_TOKENS:g}, got {shown(tokens)}")
 
 
 def is_whole(value: float) -> bool:

@@ -61,7 +61,8 @@ def run_estimates(spec: ModelSpec, request: Mapping[str, Any]) -> list[Estimate]
 
 
 def _schemes(request: Mapping[str, Any]) -> list[Scheme]:
-    return [get_scheme(name, request["packing"], request["kv_bits"]) for name in request["schemes"] or _DEFAULT_SCHEMES]
+    schemes = dict.fromkeys(request["schemes"] or _DEFAULT_SCHEMES)  # each once
+    return [get_scheme(name, request["packing"], request["kv_bits"]) for name in schemes]
 
 
 def print_operations(estimates: Sequence[Estimate], form: str) -> None:
