@@ -4,11 +4,12 @@ from .codec import Codec, Ternary
 from .hugging_face import HuggingFace
 from .i2_s import I2S
 from .tq import TQ1, TQ2
+from .trit4 import Trit4
 from .trit9 import Trit9
 
 CODECS: dict[str, Codec] = {
     codec.name: codec
-    for codec in (HuggingFace(), I2S("i2_s", block=128), I2S("i2_s-arm", block=64), TQ1(), TQ2(), Trit9())
+    for codec in (HuggingFace(), I2S("i2_s", block=128), I2S("i2_s-arm", block=64), TQ1(), TQ2(), Trit4(), Trit9())
 }
 
 __all__ = ["CODECS", "Codec", "Ternary"]

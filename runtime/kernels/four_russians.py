@@ -1,0 +1,216 @@
+"""Many tokens at once: tables of sums in the first-level cache, one load and one add for four weights of 16 or 32 tokens.
+
+For four columns and a block of tokens, all 81 sums c0 x0 + c1 x1 + c2 x2 + c3 x3, c in {-1, 0, 1}, are made with one
+addition each (the "method of the Four Russians": Arlazarov, Dinic, Kronrod, Faradzev 1970). A lane is a token. The four
+weights of a row then are the address of its sum: one add with a memory operand does 4 x 32 multiply-accumulates, and all
+rows share the tables. Loads bind: two 64-byte loads a cycle make 256 weights a cycle, against 128 for two vpdpbusd.
+
+A layout's own part is to write, for nine groups of four columns, the place of each row's sum (`Places`).
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..compile import compiled, inlined
+from ..simd.vector import U8X16, add_into, interleave_high, interleave_low, lanes, load, splat, store, widen
+
+GROUPS = 9  # groups of four columns whose tables are in the cache together: 9 x 81 x 64 bytes = 46.7 kB
+COLUMNS = 4 * GROUPS
+PATTERNS = 81
+CHUNKS_IN_INT16 = 7  # 7 x 9 groups x 4 x 128 = 32,256 < 32,768, even where x is -128
+TILE = 16
+SUMS_IN_CACHE = 1 << 14  # rows x token blocks worked on together: their int16 totals are to stay in the second-level cache
+
+Int16 = npt.NDArray[np.int16]
+Int32 = npt.NDArray[np.int32]
+Bytes = npt.NDArray[np.uint8]
+Register = Any
+Places = npt.NDArray[np.uint16]  # (rows, 4), (rows, 4), (rows): elements / 4 from the start of the tables, per group
+
+
+@inlined
+def chunks(columns: int) -> int:
+    """Return how many times nine groups of four columns a matrix has, the last perhaps partly filled."""
+    return -(-columns // COLUMNS)
+
+
+@inlined
+def transpose_tile(tile: Bytes, spare: Bytes) -> None:
+    """Transpose 16 x 16 bytes in place: four rounds of interleaving the upper with the lower half."""
+    for _ in range(2):
+        for row in range(8):
+            upper, lower = load(U8X16, tile, row * TILE), load(U8X16, tile, (row + 8) * TILE)
+            store(spare, 2 * row * TILE, interleave_low(upper, lower))
+            store(spare, (2 * row + 1) * TILE, interleave_high(upper, lower))
+        for row in range(8):
+            upper, lower = load(U8X16, spare, row * TILE), load(U8X16, spare, (row + 8) * TILE)
+            store(tile, 2 * row * TILE, interleave_low(upper, lower))
+            store(tile, (2 * row + 1) * TILE, interleave_high(upper, lower))
+
+
+@compiled
+def transpose(vector: Any, x: npt.NDArray[np.int8], prepared: Int16, thread: int, threads: int) -> None:
+    """Write a thread's share of x (tokens, columns) as int16 (token blocks, columns, lanes), filled up with zeros."""
+    width = lanes(vector)
+    tokens, columns = x.shape
+    full = -(-columns // COLUMNS) * COLUMNS
+    flat = x.reshape(-1).view(np.uint8)
+    tile, spare = np.zeros(TILE * TILE, np.uint8), np.empty(TILE * TILE, np.uint8)
+    strips = -(-full // TILE)
+    for strip in range(thread * strips // threads, (thread + 1) * strips // threads):
+        column = strip * TILE
+        for token in range(0, -(-tokens // width) * width, TILE):
+            for row in range(TILE):
+                start = (token + row) * columns + column
+                if token + row < tokens and column + TILE <= columns:
+                    store(tile, row * TILE, load(U8X16, flat, start))
+                else:
+                    for step in range(TILE):
+                        inside = token + row < tokens and column + step < columns
+                        tile[row * TILE + step] = flat[start + step] if inside else np.uint8(0)
+            transpose_tile(tile, spare)
+            for step in range(min(TILE, full - column)):
+                place = ((token // width) * full + column + step) * width + token % width
+                store(prepared, place, widen(load(U8X16, tile, step * TILE)))
+
+
+@inlined
+def three_sums(tables: Int16, offset: int, width: int, base: Register, value: Register) -> None:
+    """Write base - value, base, base + value."""
+    store(tables, offset, base - value)
+    store(tables, offset + width, base)
+    store(tables, offset + 2 * width, base + value)
+
+
+@compiled
+def build_tables(vector: Any, prepared: Int16, start: int, tables: Int16) -> None:
+    """Write the 81 sums of each of nine groups of four columns: int16 (9, 81, lanes).
+
+    Entry (c0 + 1) + 3 (c1 + 1) + 9 (c2 + 1) + 27 (c3 + 1) is c0 x0 + c1 x1 + c2 x2 + c3 x3.
+    """
+    width = lanes(vector)
+    for group in range(GROUPS):
+        place = start + 4 * group * width
+        x0, x1 = load(vector, prepared, place), load(vector, prepared, place + width)
+        x2, x3 = load(vector, prepared, place + 2 * width), load(vector, prepared, place + 3 * width)
+        offset = group * PATTERNS * width
+        high = splat(vector, 0) - x3
+        for _ in range(3):
+            middle = high - x2
+            for _ in range(3):
+                three_sums(tables, offset, width, middle - x1, x0)
+                three_sums(tables, offset + 3 * width, width, middle, x0)
+                three_sums(tables, offset + 6 * width, width, middle + x1, x0)
+                offset += 9 * width
+                middle = middle + x2
+            high = high + x3
+
+
+@inlined
+def add_four(vector: Any, tables: Int16, places: Any, total: Register) -> Register:
+    """Add to a total the sums at four 16-bit places that lie in one number."""
+    mask = np.uint64(0xFFFF)
+    total = total + load(vector, tables, np.int64(places & mask) * 4)
+    total = total + load(vector, tables, np.int64((places >> np.uint64(16)) & mask) * 4)
+    total = total + load(vector, tables, np.int64((places >> np.uint64(32)) & mask) * 4)
+    return total + load(vector, tables, np.int64(places >> np.uint64(48)) * 4)
+
+
+@compiled
+def add_chunk(vector: Any, places: Places, tables: Int16, totals: Int16, start: int, rows: int) -> None:
+    """Add the nine sums of each row to its totals, int16 (rows, lanes) from `start` on."""
+    width = lanes(vector)
+    fours = places.view(np.uint64)
+    singles = places[8 * rows :]
+    for row in range(rows):
+        place = start + row * width
+        total = load(vector, totals, place)
+        total = add_four(vector, tables, fours[row], total)
+        total = add_four(vector, tables, fours[rows + row], total)
+        total = total + load(vector, tables, np.int64(singles[row]) * 4)
+        store(totals, place, total)
+
+
+@compiled
+def widen_totals(vector: Any, totals: Int16, sums: Int32, start: int, rows: int) -> None:
+    """Add int16 totals (rows, lanes) from `start` on to the int32 sums there, and set them to zero."""
+    width = lanes(vector)
+    nothing = splat(vector, 0)
+    for row in range(rows):
+        place = start + row * width
+        add_into(sums, place, widen(load(vector, totals, place)))
+        store(totals, place, nothing)
+
+
+@compiled
+def write_out(vector: Any, sums: Int32, start: int, rows: int, out: Int32, token: int, first_row: int) -> None:
+    """Write int32 sums (rows, lanes) from `start` on into out (tokens, rows) and set them to zero."""
+    width = lanes(vector)
+    here = min(width, out.shape[0] - token)
+    present = min(rows, out.shape[1] - first_row)
+    for lane in range(here):
+        for row in range(present):
+            out[token + lane, first_row + row] = sums[start + row * width + lane]
+    for place in range(start, start + rows * width):
+        sums[place] = 0
+
+
+@compiled
+def add_columns(
+    vector: Any,
+    places: Places,
+    prepared: Int16,
+    chunk: int,
+    chunks_: int,
+    start: int,
+    blocks: int,
+    rows: int,
+    work: tuple[Int16, Int16, Int32],
+) -> None:
+    """Add nine groups of columns to the sums of the token blocks `start` to before `start` + `blocks`.
+
+    `work` holds tables (9, 81, lanes), int16 totals and int32 sums (blocks, rows, lanes), the last two zero at first.
+    """
+    width = lanes(vector)
+    tables, totals, sums = work
+    due = chunk % CHUNKS_IN_INT16 == CHUNKS_IN_INT16 - 1 or chunk == chunks_ - 1
+    for block in range(blocks):
+        build_tables(vector, prepared, ((start + block) * chunks_ + chunk) * COLUMNS * width, tables)
+        add_chunk(vector, places, tables, totals, block * rows * width, rows)
+        if due:
+            widen_totals(vector, totals, sums, block * rows * width, rows)
+
+
+@inlined
+def blocks_together(rows: int, blocks: int) -> int:
+    """Return how many token blocks to work on at once."""
+    return min(blocks, max(1, SUMS_IN_CACHE // rows))
+
+
+def scratch_elements(width: int, rows: int, tokens: int) -> int:
+    """Return the int16 elements that one thread needs for `rows` rows, filled up to whole blocks."""
+    together = min(-(-tokens // width), max(1, SUMS_IN_CACHE // rows))
+    return GROUPS * rows + GROUPS * PATTERNS * width + 3 * together * rows * width
+
+
+@inlined
+def carve(vector: Any, scratch: Int16, rows: int, together: int) -> Any:
+    """Return places, tables, totals (set to zero) and sums (set to zero) as parts of a thread's scratch memory."""
+    width = lanes(vector)
+    tables = GROUPS * rows
+    totals = tables + GROUPS * PATTERNS * width
+    sums = totals + together * rows * width
+    end = sums + 2 * together * rows * width
+    scratch[totals:end] = 0
+    work = scratch[tables:totals], scratch[totals:sums], scratch[sums:end].view(np.int32)
+    return scratch[:tables].view(np.uint16), work
+
+
+@compiled
+def write_blocks(vector: Any, sums: Int32, start: int, blocks: int, rows: int, out: Int32, first_row: int) -> None:
+    """Write the sums of token blocks into out (tokens, rows) and set them to zero."""
+    width = lanes(vector)
+    for block in range(blocks):
+        write_out(vector, sums, block * rows * width, rows, out, (start + block) * width, first_row)
