@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 
 from .compile import compiled, inlined
-from .simd.vector import call
+from .simd.vector import call, instruction
 
 Counters = npt.NDArray[np.int64]
 
@@ -26,7 +25,7 @@ def _pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     return builder.gep(data, [arguments[1]])
 
 
-@intrinsic
+@instruction
 def atomic_add(typing: Any, array: Any, index: Any, value: Any) -> Any:
     """atomic_add(array, index, value): add, and return what was there before."""
     if not _is_counters(array):
@@ -38,7 +37,7 @@ def atomic_add(typing: Any, array: Any, index: Any, value: Any) -> Any:
     return types.int64(array, types.intp, types.int64), generate
 
 
-@intrinsic
+@instruction
 def atomic_load(typing: Any, array: Any, index: Any) -> Any:
     """atomic_load(array, index): what is there now, and everything written before it was put there."""
     if not _is_counters(array):
@@ -50,7 +49,7 @@ def atomic_load(typing: Any, array: Any, index: Any) -> Any:
     return types.int64(array, types.intp), generate
 
 
-@intrinsic
+@instruction
 def atomic_store(typing: Any, array: Any, index: Any, value: Any) -> Any:
     """atomic_store(array, index, value): put it there after everything written before."""
     if not _is_counters(array):
@@ -63,7 +62,7 @@ def atomic_store(typing: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.intp, types.int64), generate
 
 
-@intrinsic
+@instruction
 def pause(typing: Any) -> Any:
     """pause(): a moment of a loop that waits, told to the CPU."""
 

@@ -1,13 +1,10 @@
-"""Numba as bitsim uses it: compiled once per machine into the user's cache folder, and a line on a terminal meanwhile."""
+"""Numba as bitsim uses it: compiled once per machine, into the user's cache folder."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import event
 from platformdirs import user_cache_dir
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -15,8 +12,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def _use_cache_folder() -> None:
     """Keep compiled code in the user's cache folder, unless NUMBA_CACHE_DIR says where."""
-    if not numba.config.CACHE_DIR:
-        numba.config.CACHE_DIR = str(Path(user_cache_dir("bitsim")) / "numba")
+    settings: Any = numba.config
+    if not settings.CACHE_DIR:
+        settings.CACHE_DIR = str(Path(user_cache_dir("bitsim")) / "numba")
 
 
 _use_cache_folder()
@@ -33,4 +31,4 @@ def compiled(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Compile a function into every function that calls it."""
     options = {"cache": True, "nogil": True, "boundscheck": False, "error_model": "numpy", "forceinline": True}
-    return cast(Function, numba.njit(**options)(function))
+    return cast(Function, numba.njit(**cast(Any, options))(function))

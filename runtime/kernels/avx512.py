@@ -1,7 +1,7 @@
 """AVX-512: 32 rows at once look up sums of three activations with vpermw (nine weights in a 16-bit word).
 
-Three weights make one of 27 patterns, and vpermw takes the low five bits of each lane as index into 32 entries: the word
-itself is the first index, shifted right by 5 the second, by 10 the third. Load, three permutes, three adds and two
+Three weights make one of 27 patterns, and vpermw takes the low five bits of each lane as index into 32 entries: the
+word itself is the first index, shifted right by 5 the second, by 10 the third. Load, three permutes, three adds and two
 shifts do 288 weights. From nine tokens on the tables of `four_russians` are quicker.
 """
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..atomics import barrier
 from ..compile import compiled, inlined
 from ..packing.trit9 import COLUMNS, ROWS
 from ..simd.avx512 import permute
@@ -29,10 +30,9 @@ from ..simd.vector import (
     widen,
 )
 from . import four_russians as russians
-from .kernel import Kernel
+from .kernel import Activations, Int16, Kernel, Sums, row_blocks, share
 
 Words = npt.NDArray[np.uint16]
-Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
 Register = Any
 
@@ -45,9 +45,9 @@ NARROW = 16  # up to so many tokens they need half a register
 # For each of three weights, the entries of a table to which it is added, and from which it is taken.
 _PATTERNS = np.arange(27)
 _SIGNS = np.stack([_PATTERNS // 3**weight % 3 - 1 for weight in range(3)])
-MASKS = np.zeros((3, 2, ROWS), np.int16)
-MASKS[:, 0, :27], MASKS[:, 1, :27] = -1 * (_SIGNS == 1), -1 * (_SIGNS == -1)
-MASKS = MASKS.reshape(-1)
+_ADDED_AND_TAKEN = np.zeros((3, 2, ROWS), np.int16)
+_ADDED_AND_TAKEN[:, 0, :27], _ADDED_AND_TAKEN[:, 1, :27] = -1 * (_SIGNS == 1), -1 * (_SIGNS == -1)
+MASKS = _ADDED_AND_TAKEN.reshape(-1)
 
 
 @inlined
@@ -60,7 +60,7 @@ def table_of(a: Any, b: Any, c: Any, masks: Int16) -> Register:
 
 
 @compiled
-def build_tables(x: npt.NDArray[np.int8], prepared: Int16, thread: int, threads: int) -> None:
+def build_tables(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
     """Write a thread's share of the tables: int16 (tokens, groups of three, 32)."""
     masks = MASKS
     tokens, columns = x.shape
@@ -138,7 +138,9 @@ def one_token_one_block(packed: Words, groups: int, tables: Int16, start: int, s
 
 
 @compiled
-def one_token(packed: Words, groups: int, tables: Int16, token: int, out: Int32, sums: Int32, first: int, last: int) -> None:
+def one_token(
+    packed: Words, groups: int, tables: Int16, token: int, out: Int32, sums: Int32, first: int, last: int
+) -> None:
     """Write the row blocks from `first` to before `last` of one token's products."""
     start = token * groups * TABLES
     rows = out.shape[1]
@@ -160,7 +162,7 @@ def one_token(packed: Words, groups: int, tables: Int16, token: int, out: Int32,
 def two_tokens_two_blocks(
     packed: Words, groups: int, tables: Int16, start: int, sums: Int32, block: int, blocks: int
 ) -> None:
-    """Write 64 int32 sums for each of two tokens whose tables follow each other; both blocks the same if blocks is 1."""
+    """Write 64 int32 sums for each of two tokens whose tables follow each other; if blocks is 1, 32 of them twice."""
     base = block * groups * ROWS
     stride = groups * ROWS * (blocks - 1)
     other = groups * TABLES
@@ -226,7 +228,11 @@ def regroup(i0: Register, i1: Register, i2: Register, i3: Register) -> Any:
     two = third(i2)
     nine_ = third(two)  # the third weight of i2
     low = i2 - times_three(times_three(nine_))  # its first two
-    return i0 + times_three(times_three(times_three(rest))), one + times_three(times_three(low)), nine_ + times_three(i3)
+    return (
+        i0 + times_three(times_three(times_three(rest))),
+        one + times_three(times_three(low)),
+        nine_ + times_three(i3),
+    )
 
 
 @inlined
@@ -277,23 +283,43 @@ def write_places(packed: Words, groups: int, chunk: int, first: int, last: int, 
 
 
 @compiled
-def many_tokens(vector: Any, packed: Words, prepared: Int16, columns: int, out: Int32, scratch: Int16, first: int, last: int) -> None:
+def many_tokens(
+    vector: Any, packed: Words, prepared: Int16, columns: int, out: Int32, scratch: Int16, first: int, last: int
+) -> None:
     """Write the row blocks from `first` to before `last` of many tokens with the tables of the Four Russians."""
     width = lanes(vector)
     groups, chunks, rows = -(-columns // COLUMNS), russians.chunks(columns), (last - first) * ROWS
     blocks = -(-out.shape[0] // width)
     together = russians.blocks_together(rows, blocks)
-    places, work = russians.carve(vector, scratch, rows, together)
+    places, tables, totals, sums = russians.carve(vector, scratch, rows, together)
+    bounds = russians.bounds_of(vector, prepared, blocks, chunks)
+    reach = np.zeros(together, np.int64)  # how large the int16 totals of a token block can be by now
+    flushed = np.zeros(together, np.bool_)
     for start in range(0, blocks, together):
         here = min(together, blocks - start)
+        reach[:] = 0
+        flushed[:] = False
         for chunk in range(chunks):
             write_places(packed, groups, chunk, first, last, width, places)
-            russians.add_columns(vector, places, prepared, chunk, chunks, start, here, rows, work)
-        russians.write_blocks(vector, work[2], start, here, rows, out, first * ROWS)
+            for block in range(here):
+                bound = bounds[(start + block) * chunks + chunk]
+                if reach[block] + bound > russians.LARGEST:
+                    russians.flush(vector, totals, sums, block * rows * width, rows, not flushed[block])
+                    flushed[block] = True
+                    reach[block] = 0
+                russians.build_tables(
+                    vector, prepared, ((start + block) * chunks + chunk) * russians.COLUMNS * width, tables
+                )
+                russians.add_chunk(vector, places, tables, totals, block * rows * width, rows, reach[block] == 0)
+                reach[block] += bound
+        for block in range(here):
+            part = sums if flushed[block] else sums[:0]
+            place = (start + block) * width, first * ROWS
+            russians.write_out(vector, totals, part, block * rows * width, rows, out, place)
 
 
 @compiled
-def prepare(x: npt.NDArray[np.int8], prepared: Int16, thread: int, threads: int) -> None:
+def prepare(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
     """Write a thread's share of what all rows need of the activations."""
     if x.shape[0] < MANY:
         build_tables(x, prepared, thread, threads)
@@ -329,3 +355,36 @@ def prepared_elements(columns: int, tokens: int) -> int:
 def scratch_elements(rows: int, columns: int, tokens: int) -> int:
     """Return the int16 elements of scratch memory that a thread with this many rows needs."""
     return 256 if tokens < MANY else russians.scratch_elements(16 if tokens <= NARROW else 32, rows, tokens)
+
+
+@compiled
+def multiply(
+    counters: Any,
+    thread: int,
+    threads: int,
+    packed: Words,
+    x: Activations,
+    prepared: Int16,
+    out: Sums,
+    scratch: Int16,
+) -> None:
+    """Multiply x by each matrix of packed (matrices, words); see `Kernel`."""
+    first, last = share(row_blocks(out.shape[1]), thread, threads)
+    for matrix in range(packed.shape[0]):
+        prepare(x, prepared, thread, threads)
+        barrier(counters, threads)
+        product(packed[matrix], prepared, x.shape[1], out, scratch[thread], first, last)
+        barrier(counters, threads)
+
+
+KERNEL = Kernel(
+    name="avx512",
+    packing="trit9",
+    word=np.uint16,
+    needs=frozenset({"avx512f", "avx512bw"}),
+    prepared_elements=prepared_elements,
+    scratch_elements=scratch_elements,
+    prepare=prepare,
+    product=product,
+    multiply=multiply,
+)

@@ -1,9 +1,9 @@
-"""Many tokens at once: tables of sums in the first-level cache, one load and one add for four weights of 16 or 32 tokens.
+"""Many tokens at once: sums in first-level cache, one load and one add for four weights of 16 or 32 tokens.
 
 For four columns and a block of tokens, all 81 sums c0 x0 + c1 x1 + c2 x2 + c3 x3, c in {-1, 0, 1}, are made with one
-addition each (the "method of the Four Russians": Arlazarov, Dinic, Kronrod, Faradzev 1970). A lane is a token. The four
-weights of a row then are the address of its sum: one add with a memory operand does 4 x 32 multiply-accumulates, and all
-rows share the tables. Loads bind: two 64-byte loads a cycle make 256 weights a cycle, against 128 for two vpdpbusd.
+addition each (the "method of the Four Russians": Arlazarov, Dinic, Kronrod, Faradzev 1970). A lane is a token. The
+four weights of a row then are the address of its sum: one add with a memory operand does 4 x 32 multiply-accumulates,
+and all rows share the tables. Loads bind: two of 64 bytes a cycle make 256 weights, against 128 of two vpdpbusd.
 
 A layout's own part is to write, for nine groups of four columns, the place of each row's sum (`Places`).
 """
@@ -14,14 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from ..compile import compiled, inlined
-from ..simd.vector import U8X16, add_into, interleave_high, interleave_low, lanes, load, splat, store, widen
+from ..simd.vector import (
+    I16X16,
+    I32X16,
+    U8X16,
+    add_into,
+    interleave_high,
+    interleave_low,
+    lanes,
+    load,
+    splat,
+    store,
+    widen,
+)
 
 GROUPS = 9  # groups of four columns whose tables are in the cache together: 9 x 81 x 64 bytes = 46.7 kB
 COLUMNS = 4 * GROUPS
 PATTERNS = 81
-CHUNKS_IN_INT16 = 7  # 7 x 9 groups x 4 x 128 = 32,256 < 32,768, even where x is -128
 TILE = 16
-SUMS_IN_CACHE = 1 << 14  # rows x token blocks worked on together: their int16 totals are to stay in the second-level cache
+LARGEST = 32_767  # of int16
+SUMS_IN_CACHE = (
+    1 << 14
+)  # rows x token blocks worked on together: their int16 totals are to stay in the second-level cache
 
 Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
@@ -119,14 +133,14 @@ def add_four(vector: Any, tables: Int16, places: Any, total: Register) -> Regist
 
 
 @compiled
-def add_chunk(vector: Any, places: Places, tables: Int16, totals: Int16, start: int, rows: int) -> None:
-    """Add the nine sums of each row to its totals, int16 (rows, lanes) from `start` on."""
+def add_chunk(vector: Any, places: Places, tables: Int16, totals: Int16, start: int, rows: int, fresh: bool) -> None:
+    """Add the nine sums of each row to its totals, int16 (rows, lanes) from `start` on; set them if `fresh`."""
     width = lanes(vector)
     fours = places.view(np.uint64)
     singles = places[8 * rows :]
     for row in range(rows):
         place = start + row * width
-        total = load(vector, totals, place)
+        total = splat(vector, 0) if fresh else load(vector, totals, place)
         total = add_four(vector, tables, fours[row], total)
         total = add_four(vector, tables, fours[rows + row], total)
         total = total + load(vector, tables, np.int64(singles[row]) * 4)
@@ -134,53 +148,57 @@ def add_chunk(vector: Any, places: Places, tables: Int16, totals: Int16, start: 
 
 
 @compiled
-def widen_totals(vector: Any, totals: Int16, sums: Int32, start: int, rows: int) -> None:
-    """Add int16 totals (rows, lanes) from `start` on to the int32 sums there, and set them to zero."""
+def flush(vector: Any, totals: Int16, sums: Int32, start: int, rows: int, fresh: bool) -> None:
+    """Add int16 totals (rows, lanes) from `start` on to the int32 sums there; set those if `fresh`."""
     width = lanes(vector)
-    nothing = splat(vector, 0)
     for row in range(rows):
         place = start + row * width
-        add_into(sums, place, widen(load(vector, totals, place)))
-        store(totals, place, nothing)
+        if fresh:
+            store(sums, place, widen(load(vector, totals, place)))
+        else:
+            add_into(sums, place, widen(load(vector, totals, place)))
+
+
+@inlined
+def transpose_sums(tile: Int32, spare: Int32) -> None:
+    """Transpose 16 x 16 int32 in place: four rounds of interleaving the upper with the lower half."""
+    for _ in range(2):
+        for row in range(8):
+            upper, lower = load(I32X16, tile, row * TILE), load(I32X16, tile, (row + 8) * TILE)
+            store(spare, 2 * row * TILE, interleave_low(upper, lower))
+            store(spare, (2 * row + 1) * TILE, interleave_high(upper, lower))
+        for row in range(8):
+            upper, lower = load(I32X16, spare, row * TILE), load(I32X16, spare, (row + 8) * TILE)
+            store(tile, 2 * row * TILE, interleave_low(upper, lower))
+            store(tile, (2 * row + 1) * TILE, interleave_high(upper, lower))
 
 
 @compiled
-def write_out(vector: Any, sums: Int32, start: int, rows: int, out: Int32, token: int, first_row: int) -> None:
-    """Write int32 sums (rows, lanes) from `start` on into out (tokens, rows) and set them to zero."""
-    width = lanes(vector)
-    here = min(width, out.shape[0] - token)
-    present = min(rows, out.shape[1] - first_row)
-    for lane in range(here):
-        for row in range(present):
-            out[token + lane, first_row + row] = sums[start + row * width + lane]
-    for place in range(start, start + rows * width):
-        sums[place] = 0
-
-
-@compiled
-def add_columns(
-    vector: Any,
-    places: Places,
-    prepared: Int16,
-    chunk: int,
-    chunks_: int,
-    start: int,
-    blocks: int,
-    rows: int,
-    work: tuple[Int16, Int16, Int32],
+def write_out(
+    vector: Any, totals: Int16, sums: Int32, start: int, rows: int, out: Int32, place: tuple[int, int]
 ) -> None:
-    """Add nine groups of columns to the sums of the token blocks `start` to before `start` + `blocks`.
-
-    `work` holds tables (9, 81, lanes), int16 totals and int32 sums (blocks, rows, lanes), the last two zero at first.
-    """
+    """Write totals (+ sums, if there are any) of a token block into out (tokens, rows) from place (token, row) on."""
+    token, first_row = place
+    flushed = sums.size > 0
     width = lanes(vector)
-    tables, totals, sums = work
-    due = chunk % CHUNKS_IN_INT16 == CHUNKS_IN_INT16 - 1 or chunk == chunks_ - 1
-    for block in range(blocks):
-        build_tables(vector, prepared, ((start + block) * chunks_ + chunk) * COLUMNS * width, tables)
-        add_chunk(vector, places, tables, totals, block * rows * width, rows)
-        if due:
-            widen_totals(vector, totals, sums, block * rows * width, rows)
+    flat = out.reshape(-1)
+    stride = out.shape[1]
+    tile, spare = np.empty(TILE * TILE, np.int32), np.empty(TILE * TILE, np.int32)
+    for row in range(0, rows, TILE):
+        present = min(TILE, stride - first_row - row)
+        for half in range(0, width, TILE):
+            for step in range(TILE):
+                source = start + (row + step) * width + half
+                value = widen(load(I16X16, totals, source))
+                store(tile, step * TILE, value + load(I32X16, sums, source) if flushed else value)
+            transpose_sums(tile, spare)
+            for lane in range(min(TILE, out.shape[0] - token - half)):
+                target = (token + half + lane) * stride + first_row + row
+                if present == TILE:
+                    store(flat, target, load(I32X16, tile, lane * TILE))
+                else:
+                    for step in range(present):
+                        flat[target + step] = tile[lane * TILE + step]
 
 
 @inlined
@@ -197,20 +215,31 @@ def scratch_elements(width: int, rows: int, tokens: int) -> int:
 
 @inlined
 def carve(vector: Any, scratch: Int16, rows: int, together: int) -> Any:
-    """Return places, tables, totals (set to zero) and sums (set to zero) as parts of a thread's scratch memory."""
+    """Return places, tables, totals and sums as parts of a thread's scratch memory."""
     width = lanes(vector)
     tables = GROUPS * rows
     totals = tables + GROUPS * PATTERNS * width
     sums = totals + together * rows * width
     end = sums + 2 * together * rows * width
-    scratch[totals:end] = 0
-    work = scratch[tables:totals], scratch[totals:sums], scratch[sums:end].view(np.int32)
-    return scratch[:tables].view(np.uint16), work
+    return (
+        scratch[:tables].view(np.uint16),
+        scratch[tables:totals],
+        scratch[totals:sums],
+        scratch[sums:end].view(np.int32),
+    )
 
 
 @compiled
-def write_blocks(vector: Any, sums: Int32, start: int, blocks: int, rows: int, out: Int32, first_row: int) -> None:
-    """Write the sums of token blocks into out (tokens, rows) and set them to zero."""
+def bounds_of(vector: Any, prepared: Int16, blocks: int, chunks_: int) -> Int32:
+    """Return how large a sum of each chunk's columns can be: int32 (blocks, chunks), largest over a block's tokens."""
     width = lanes(vector)
-    for block in range(blocks):
-        write_out(vector, sums, block * rows * width, rows, out, (start + block) * width, first_row)
+    bounds = np.empty(blocks * chunks_, np.int32)
+    reach = np.empty(width, np.int32)
+    for place in range(blocks * chunks_):
+        reach[:] = 0
+        start = place * COLUMNS * width
+        for column in range(COLUMNS):
+            for lane in range(width):
+                reach[lane] += abs(np.int32(prepared[start + column * width + lane]))
+        bounds[place] = reach.max()
+    return bounds

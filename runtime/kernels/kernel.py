@@ -1,58 +1,58 @@
-"""What every kernel has in common: its description, and the checks before compiled code runs."""
+"""What every kernel has in common: its description, and how rows are shared out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bitsim.energy_tables import BitsimError
+from ..compile import inlined
 
 ROWS_PER_BLOCK = 32  # rows that lie side by side in every layout of ours; threads share out whole blocks
 
 Activations = npt.NDArray[np.int8]  # (tokens, columns)
+Int16 = npt.NDArray[np.int16]
 Sums = npt.NDArray[np.int32]  # (tokens, rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A way to multiply int8 activations by packed ternary weights, exactly.
+    """A way to multiply int8 activations by packed ternary weights, exactly, in two steps that threads share.
 
-    `product(packed, x, out, scratch, first, last)` writes the columns of `out` (tokens, rows) that belong to the row
-    blocks from `first` to before `last`: packed is flat and of type `word`, x int8 (tokens, columns), out int32
-    (tokens, rows), scratch int16 of at least `scratch(rows, columns, tokens)` elements and the thread's own. It runs
-    without the GIL and checks nothing; `TernaryMatrix` does.
+    prepare(x, prepared, thread, threads): a thread's share of what all rows need of x, int8 (tokens, columns).
+    product(packed, prepared, columns, out, scratch, first, last): the rows of the blocks from `first` to before `last`
+        of out, int32 (tokens, rows); packed is flat and of type `word`, scratch int16 and the thread's own.
+    multiply(counters, thread, threads, packed, x, prepared, out, scratch): both, a barrier between them, for each of
+        the matrices in packed (matrices, words), one after another into the same `out`; scratch (threads, elements).
+        A job for `Team.run`.
+
+    They run without the GIL and check nothing; `TernaryMatrix` does. `prepared_elements(columns, tokens)` and
+    `scratch_elements(rows, columns, tokens)` say how many int16 they need, for a multiple of 32 rows.
     """
 
     name: str
     packing: str  # name of the codec
     word: type[np.generic]  # element type that the compiled code reads
     needs: frozenset[str]  # CPU features, as `cpu.features` names them
-    scratch: Callable[[int, int, int], int]
+    prepared_elements: Callable[[int, int], int]
+    scratch_elements: Callable[[int, int, int], int]
+    prepare: Callable[..., None]
     product: Callable[..., None]
-    multiplies: bool = False  # True for the hardware dot products kept for comparison
+    multiply: Callable[..., None]
+    add_only: bool = True  # False for the hardware dot products, kept for comparison
 
     def runs_on(self, features: frozenset[str]) -> bool:
         """Whether a CPU with these features can run it."""
         return self.needs <= features
 
 
+@inlined
 def row_blocks(rows: int) -> int:
     """Return the number of row blocks, the last perhaps partly filled."""
     return -(-rows // ROWS_PER_BLOCK)
 
 
-def checked(what: str, array: Any, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
-    """Raise unless an array has this type and shape and lies in one piece, aligned.
-
-    Raises:
-        BitsimError: it does not; the message says what was expected.
-    """
-    expected = f"{what}: expected a C-contiguous {np.dtype(dtype).name} array of shape {shape}"
-    if not isinstance(array, np.ndarray):
-        raise BitsimError(f"{expected}, got {type(array).__name__}")
-    if array.dtype != dtype or array.shape != shape:
-        raise BitsimError(f"{expected}, got {array.dtype} {array.shape}")
-    if not (array.flags.c_contiguous and array.flags.aligned):
-        raise BitsimError(f"{expected}, got one that is {'misaligned' if array.flags.c_contiguous else 'not contiguous'}")
+@inlined
+def share(count: int, thread: int, threads: int) -> tuple[int, int]:
+    """Return the first and one past the last of `count` things that fall to a thread."""
+    return thread * count // threads, (thread + 1) * count // threads

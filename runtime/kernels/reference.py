@@ -4,16 +4,45 @@ from typing import Any
 
 import numpy as np
 
+from ..atomics import barrier
 from ..packing import CODECS
-from .kernel import ROWS_PER_BLOCK, Activations, Kernel, Sums
+from .kernel import ROWS_PER_BLOCK, Activations, Int16, Kernel, Sums, row_blocks, share
 
 
-def product(packed: Any, x: Activations, out: Sums, scratch: Any, first: int, last: int) -> None:
-    """Write x @ weights.T for the row blocks from `first` to before `last`; see `Kernel`."""
-    rows = out.shape[1]
-    weights = CODECS["trit9"].unpack(packed.view(np.uint8), rows, x.shape[1]).weights
+def prepare(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
+    """Copy a thread's share of the activations."""
+    first, last = share(x.size, thread, threads)
+    prepared[first:last] = x.reshape(-1)[first:last]
+
+
+def product(packed: Any, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
+    """Write x @ weights.T for the row blocks from `first` to before `last`."""
+    tokens, rows = out.shape
+    weights = CODECS[KERNEL.packing].unpack(packed.view(np.uint8), rows, columns).weights
     part = slice(first * ROWS_PER_BLOCK, min(last * ROWS_PER_BLOCK, rows))
+    x = prepared[: tokens * columns].reshape(tokens, columns)
     out[:, part] = x.astype(np.int64) @ weights[part].T.astype(np.int64)
 
 
-KERNEL = Kernel("reference", "trit9", np.uint16, frozenset(), lambda rows, columns, tokens: 0, product)
+def multiply(
+    counters: Any, thread: int, threads: int, packed: Any, x: Activations, prepared: Int16, out: Sums, scratch: Int16
+) -> None:
+    """Multiply x by each matrix; see `Kernel`."""
+    for matrix in packed:
+        prepare(x, prepared, thread, threads)
+        barrier(counters, threads)
+        product(matrix, prepared, x.shape[1], out, scratch[thread], *share(row_blocks(out.shape[1]), thread, threads))
+        barrier(counters, threads)
+
+
+KERNEL = Kernel(
+    name="reference",
+    packing="trit9",
+    word=np.uint16,
+    needs=frozenset(),
+    prepared_elements=lambda columns, tokens: columns * tokens,
+    scratch_elements=lambda rows, columns, tokens: 0,
+    prepare=prepare,
+    product=product,
+    multiply=multiply,
+)

@@ -37,7 +37,7 @@ class Trit4:
         """Unpack uint8 (row blocks, column groups, 32)."""
         flat = checked_bytes(self.name, packed, self.packed_bytes(rows, columns))
         indexes = np.stack([flat & 15, flat >> 4])
-        refuse_codes(self.name, flat, (indexes > 8).any(axis=0))
+        refuse_codes(self.name, flat, (indexes[0] > 8) | (indexes[1] > 8))
         trits = np.stack([indexes % 3, indexes // 3], axis=1)  # (index, weight of the index, byte)
         blocks, groups = -(-rows // ROWS), -(-columns // COLUMNS)
         grid = trits.reshape(COLUMNS, blocks, groups, ROWS).transpose(1, 3, 2, 0).reshape(blocks * ROWS, -1)

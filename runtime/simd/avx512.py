@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from numba.extending import intrinsic
-
-from .vector import I16X32, I32X16, U8X64, call
+from .vector import I16X32, I32X16, U8X64, call, instruction
 
 
-@intrinsic
+@instruction
 def permute(typing: Any, table: Any, indexes: Any) -> Any:
     """permute(table, indexes): vpermw, 32 lookups in a table of 32 16-bit entries; the low 5 bits of a lane count."""
     if not table == indexes == I16X32:
@@ -19,7 +17,7 @@ def permute(typing: Any, table: Any, indexes: Any) -> Any:
     return I16X32(table, indexes), generate
 
 
-@intrinsic
+@instruction
 def dot_bytes(typing: Any, total: Any, unsigned: Any, signed: Any) -> Any:
     """dot_bytes(total, unsigned, signed): vpdpbusd, total + four products of bytes in each 32-bit lane (VNNI)."""
     if not (total == I32X16 and unsigned == signed == U8X64):

@@ -45,6 +45,11 @@ I16X8, I16X16, I16X32 = Vector(16, 8), Vector(16, 16), Vector(16, 32)
 I32X4, I32X8, I32X16, I32X32 = Vector(32, 4), Vector(32, 8), Vector(32, 16), Vector(32, 32)
 
 
+def instruction(generator: Callable[..., Any]) -> Any:
+    """Make a function that writes LLVM code callable from compiled functions (numba's `intrinsic`)."""
+    return intrinsic(generator)
+
+
 def constant(vector: Vector, value: int) -> ir.Constant:
     """Return a register with the same value in every lane, for use inside intrinsics."""
     return ir.Constant(vector.llvm, [value] * vector.lanes)
@@ -67,7 +72,7 @@ def is_flat(array: Any) -> bool:
     return isinstance(array, types.Array) and array.layout == "C"
 
 
-@intrinsic
+@instruction
 def load(typing: Any, vector: Any, array: Any, offset: Any) -> Any:
     """load(VECTOR, array, offset): the lanes from element `offset` on; any alignment."""
     if not (isinstance(vector, types.TypeRef) and is_flat(array)):
@@ -81,7 +86,7 @@ def load(typing: Any, vector: Any, array: Any, offset: Any) -> Any:
     return lanes(vector, array, types.intp), generate
 
 
-@intrinsic
+@instruction
 def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     """store(array, offset, value): write the lanes from element `offset` on; any alignment."""
     if not (isinstance(value, Vector) and is_flat(array)):
@@ -95,7 +100,7 @@ def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     return types.void(array, types.intp, value), generate
 
 
-@intrinsic
+@instruction
 def prefetch(typing: Any, array: Any, offset: Any) -> Any:
     """prefetch(array, offset): ask for the cache line of element `offset`; may lie outside of the array."""
     if not is_flat(array):
@@ -110,7 +115,7 @@ def prefetch(typing: Any, array: Any, offset: Any) -> Any:
     return types.void(array, types.intp), generate
 
 
-@intrinsic
+@instruction
 def splat(typing: Any, vector: Any, value: Any) -> Any:
     """splat(VECTOR, value): the same number in every lane."""
     if not (isinstance(vector, types.TypeRef) and isinstance(value, types.Integer)):
@@ -131,7 +136,7 @@ def _splat(builder: Any, lanes: Vector, scalar: Any) -> Any:
     return builder.shuffle_vector(one, ir.Constant(lanes.llvm, ir.Undefined), everywhere)
 
 
-@intrinsic
+@instruction
 def lanes(typing: Any, vector: Any) -> Any:
     """lanes(VECTOR): how many there are, a constant."""
     if not isinstance(vector, types.TypeRef):
@@ -140,7 +145,7 @@ def lanes(typing: Any, vector: Any) -> Any:
     return types.intp(vector), lambda context, builder, signature, arguments: ir.Constant(ir.IntType(64), count)
 
 
-@intrinsic
+@instruction
 def add_into(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     """add_into(array, offset, value): add the lanes to those in memory."""
     if not (isinstance(value, Vector) and is_flat(array)):
@@ -154,13 +159,13 @@ def add_into(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     return types.void(array, types.intp, value), generate
 
 
-@intrinsic
+@instruction
 def interleave_low(typing: Any, left: Any, right: Any) -> Any:
     """interleave_low(left, right): left[0], right[0], left[1], ... of the lower half of the lanes."""
     return _interleaved(left, right, 0)
 
 
-@intrinsic
+@instruction
 def interleave_high(typing: Any, left: Any, right: Any) -> Any:
     """interleave_high(left, right): the same of the upper half."""
     return _interleaved(left, right, 1)
@@ -180,13 +185,13 @@ def _interleaved(left: Any, right: Any, half: int) -> Any:
     return left(left, right), generate
 
 
-@intrinsic
+@instruction
 def widen(typing: Any, value: Any) -> Any:
     """widen(value): signed lanes of twice the bits."""
     return _widened(value, "sext")
 
 
-@intrinsic
+@instruction
 def widen_unsigned(typing: Any, value: Any) -> Any:
     """widen_unsigned(value): lanes of twice the bits, taken as unsigned."""
     return _widened(value, "zext")
@@ -203,7 +208,7 @@ def _widened(value: Any, instruction: str) -> Any:
     return wide(value), generate
 
 
-@intrinsic
+@instruction
 def reinterpret(typing: Any, vector: Any, value: Any) -> Any:
     """reinterpret(VECTOR, value): the same bits as other lanes."""
     if not (isinstance(vector, types.TypeRef) and isinstance(value, Vector)):

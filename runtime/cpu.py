@@ -1,0 +1,81 @@
+"""What this CPU is, and what compiled code may use of it."""
+
+import ctypes
+import os
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.codegen import get_host_cpu_features
+
+_HWCAP = 16  # getauxval's key
+_HWCAP_ASIMDDP = 1 << 20  # Linux, arch/arm64/include/uapi/asm/hwcap.h: the SDOT instruction
+
+
+@cache
+def features() -> frozenset[str]:
+    """Return the features that compiled code may use, as LLVM names them: "avx2", "avx512bw", "neon", "dotprod".
+
+    Numba can be told to compile for another CPU than this one (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES); then only what
+    NUMBA_CPU_FEATURES lists counts, since an instruction that the target lacks ends the process.
+    """
+    settings: Any = numba.config
+    named = settings.CPU_NAME is not None
+    text = settings.CPU_FEATURES
+    if text is None:
+        text = "" if named else get_host_cpu_features()
+    found = {feature[1:] for feature in text.split(",") if feature.startswith("+")}
+    if platform.machine() in ("aarch64", "arm64"):
+        found |= {"neon"}  # every 64-bit ARM has it
+    return frozenset(found)
+
+
+def has_dot_product() -> bool:
+    """Whether an ARM CPU says it has SDOT (Linux only; LLVM's own list of features leaves it out)."""
+    try:
+        return bool(ctypes.CDLL(None).getauxval(_HWCAP) & _HWCAP_ASIMDDP)
+    except (AttributeError, OSError):
+        return False
+
+
+def name() -> str:
+    """Return the CPU's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for key in ("model name", "Model"):
+        for line in lines:
+            if line.startswith(key) and ":" in line:
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Return the cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def last_level_cache_bytes() -> int:
+    """Return the size of the largest cache, or 32 MiB where the system does not say."""
+    sizes = [_cache_bytes(path) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    return max(sizes, default=0) or 32 << 20
+
+
+@cache
+def first_level_cache_bytes() -> int:
+    """Return the size of a core's data cache, or 32 KiB where the system does not say."""
+    return _cache_bytes(Path("/sys/devices/system/cpu/cpu0/cache/index0/size")) or 32 << 10
+
+
+def _cache_bytes(path: Path) -> int:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return 0
+    unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 1)
+    digits = text.rstrip("KMG")
+    return int(digits) * unit if digits.isdigit() else 0

@@ -1,0 +1,91 @@
+"""A packed ternary matrix that multiplies: the checks before compiled code runs."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bitsim.energy_tables import BitsimError
+
+from ..memory import aligned
+from ..packing import CODECS
+from ..threads import Team
+from .choice import best
+from .kernel import ROWS_PER_BLOCK, Activations, Kernel, Sums, row_blocks
+
+_ALONE = Team(1)
+
+
+class TernaryMatrix:
+    """Weights (rows, columns) of -1, 0, +1, packed for one kernel.
+
+    >>> weights = np.array([[1, 0, -1], [0, 1, 1]], np.int8)
+    >>> TernaryMatrix.pack(weights).multiply(np.array([[5, 6, 7]], np.int8))
+    array([[-2, 13]], dtype=int32)
+    """
+
+    def __init__(self, packed: npt.NDArray[Any], rows: int, columns: int, kernel: Kernel) -> None:
+        """Take packed weights: the bytes of the kernel's codec, aligned to its words.
+
+        Raises:
+            BitsimError: not as many bytes as the shape takes, or not in one piece, or misaligned.
+        """
+        self.rows, self.columns, self.kernel = rows, columns, kernel
+        codec = CODECS[kernel.packing]
+        size = codec.packed_bytes(rows, columns) // np.dtype(kernel.word).itemsize
+        checked(f"{codec.name} of {rows} x {columns}", packed, kernel.word, (size,))
+        self.packed = packed
+
+    @classmethod
+    def pack(cls, weights: npt.NDArray[np.int8], kernel: Kernel | None = None) -> "TernaryMatrix":
+        """Pack weights, int8 (rows, columns), for a kernel, or for the best that this CPU can run.
+
+        Raises:
+            BitsimError: a weight other than -1, 0, +1, or no matrix.
+        """
+        kernel = kernel or best()
+        words = CODECS[kernel.packing].pack(weights).reshape(-1).view(kernel.word)
+        packed = aligned(words.shape, kernel.word)
+        packed[:] = words
+        rows, columns = weights.shape
+        return cls(packed, rows, columns, kernel)
+
+    def multiply(self, x: Activations, out: Sums | None = None, team: Team | None = None) -> Sums:
+        """Return x @ weights.T, exactly: int32 (tokens, rows) from int8 (tokens, columns).
+
+        Raises:
+            BitsimError: x or out has another type or shape, or does not lie in one piece.
+        """
+        tokens = len(x) if getattr(x, "ndim", 0) else 0
+        checked("activations", x, np.int8, (max(tokens, 1), self.columns))
+        if out is None:
+            out = np.empty((tokens, self.rows), np.int32)
+        checked("out", out, np.int32, (tokens, self.rows))
+        team = team or _ALONE
+        prepared = aligned((self.kernel.prepared_elements(self.columns, tokens),), np.int16)
+        scratch = self._scratch(tokens, team.threads)
+        team.run(self.kernel.multiply, self.packed[None], x, prepared, out, scratch)
+        return out
+
+    def _scratch(self, tokens: int, threads: int) -> npt.NDArray[np.int16]:
+        rows = -(-row_blocks(self.rows) // threads) * ROWS_PER_BLOCK
+        elements = self.kernel.scratch_elements(rows, self.columns, tokens)
+        scratch: npt.NDArray[np.int16] = aligned((threads, -(-elements // 32) * 32), np.int16)
+        return scratch
+
+
+def checked(what: str, array: Any, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+    """Raise unless an array has this type and shape, lies in one piece and is aligned.
+
+    Raises:
+        BitsimError: it does not; the message says what was expected.
+    """
+    expected = f"{what}: expected a contiguous {np.dtype(dtype).name} array of shape {shape}"
+    if not isinstance(array, np.ndarray):
+        raise BitsimError(f"{expected}, got {type(array).__name__}")
+    if array.dtype != dtype or array.shape != shape:
+        raise BitsimError(f"{expected}, got {array.dtype} {array.shape}")
+    if not array.flags.c_contiguous:
+        raise BitsimError(f"{expected}, got one with gaps between its elements")
+    if not array.flags.aligned:
+        raise BitsimError(f"{expected}, got one whose elements are not aligned")
