@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from .commands.bench import bench
 from .commands.estimate import estimate
 from .commands.fit_check import fit_check
 from .commands.hardware import hardware
@@ -61,7 +62,7 @@ def cli() -> None:
     """
 
 
-for _command in (estimate, sweep, fit_check, hardware, tables, cite, validate):
+for _command in (estimate, sweep, fit_check, hardware, tables, cite, bench, validate):
     cli.add_command(_command)
 
 

@@ -1,12 +1,15 @@
 """Numba as bitsim uses it: compiled once per machine, into the user's cache folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import event as numba_events
 from platformdirs import user_cache_dir
 
+_events: Any = numba_events
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -32,3 +35,27 @@ def inlined(function: Function) -> Function:
     """Compile a function into every function that calls it."""
     options = {"cache": True, "nogil": True, "boundscheck": False, "error_model": "numpy", "forceinline": True}
     return cast(Function, numba.njit(**cast(Any, options))(function))
+
+
+class _Watch(_events.Listener):  # type: ignore[misc]
+    """Calls back at the start of every compilation that the cache does not spare us."""
+
+    def __init__(self, notice: Callable[[str], None]) -> None:
+        self._notice = notice
+
+    def on_start(self, event: Any) -> None:
+        self._notice(event.data["dispatcher"].py_func.__name__)
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+@contextmanager
+def watching_compilation(notice: Callable[[str], None]) -> Iterator[None]:
+    """Within the block, call `notice` with a function's name when its compilation begins."""
+    watch = _Watch(notice)
+    _events.register("numba:compile", watch)
+    try:
+        yield
+    finally:
+        _events.unregister("numba:compile", watch)

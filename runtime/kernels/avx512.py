@@ -363,17 +363,19 @@ def multiply(
     thread: int,
     threads: int,
     packed: Words,
+    turns: tuple[int, int],
     x: Activations,
-    prepared: Int16,
     out: Sums,
-    scratch: Int16,
+    work: tuple[Int16, Int16],
 ) -> None:
-    """Multiply x by each matrix of packed (matrices, words); see `Kernel`."""
+    """Multiply x by matrices of packed (matrices, words), in turns; see `Kernel`."""
+    start, times = turns
+    prepared, scratch = work
     first, last = share(row_blocks(out.shape[1]), thread, threads)
-    for matrix in range(packed.shape[0]):
+    for turn in range(start, start + times):
         prepare(x, prepared, thread, threads)
         barrier(counters, threads)
-        product(packed[matrix], prepared, x.shape[1], out, scratch[thread], first, last)
+        product(packed[turn % packed.shape[0]], prepared, x.shape[1], out, scratch[thread], first, last)
         barrier(counters, threads)
 
 

@@ -6,11 +6,18 @@ from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import suggestion
 
 from .. import cpu
-from . import avx512, reference
+from . import avx512, reference, vnni
 from .kernel import Kernel
 
-# The best first.
-KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (avx512.KERNEL, reference.KERNEL)}
+# The best first, and after them those that multiply, for comparison.
+KERNELS: dict[str, Kernel] = {
+    kernel.name: kernel
+    for kernel in (
+        avx512.KERNEL,
+        reference.KERNEL,
+        vnni.KERNEL,
+    )
+}
 VARIABLE = "BITSIM_KERNEL"
 
 
@@ -21,13 +28,13 @@ def available() -> list[Kernel]:
 
 
 def best() -> Kernel:
-    """Return the kernel that BITSIM_KERNEL names, or else the best that this CPU can run.
+    """Return the kernel that BITSIM_KERNEL names, or else the best of additions only that this CPU runs.
 
     Raises:
         BitsimError: BITSIM_KERNEL names no kernel, or one that this CPU lacks instructions for.
     """
     name = os.environ.get(VARIABLE)
-    return kernel_named(name, VARIABLE) if name else available()[0]
+    return kernel_named(name, VARIABLE) if name else next(kernel for kernel in available() if kernel.add_only)
 
 
 def kernel_named(name: str, where: str) -> Kernel:

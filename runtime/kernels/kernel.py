@@ -22,9 +22,9 @@ class Kernel:
     prepare(x, prepared, thread, threads): a thread's share of what all rows need of x, int8 (tokens, columns).
     product(packed, prepared, columns, out, scratch, first, last): the rows of the blocks from `first` to before `last`
         of out, int32 (tokens, rows); packed is flat and of type `word`, scratch int16 and the thread's own.
-    multiply(counters, thread, threads, packed, x, prepared, out, scratch): both, a barrier between them, for each of
-        the matrices in packed (matrices, words), one after another into the same `out`; scratch (threads, elements).
-        A job for `Team.run`.
+    multiply(counters, thread, threads, packed, turns, x, out, work): both, a barrier between them, `times` times for
+        turns = (start, times): turn t takes matrix t modulo the number of matrices in packed (matrices, words), and all
+        write into the same `out`. work = prepared, scratch (threads, elements). A job for `Team.run`.
 
     They run without the GIL and check nothing; `TernaryMatrix` does. `prepared_elements(columns, tokens)` and
     `scratch_elements(rows, columns, tokens)` say how many int16 they need, for a multiple of 32 rows.

@@ -7,11 +7,13 @@ import numpy.typing as npt
 
 from bitsim.energy_tables import BitsimError
 
-from ..memory import aligned
+from ..memory import CACHE_LINE, aligned
 from ..packing import CODECS
 from ..threads import Team
 from .choice import best
 from .kernel import ROWS_PER_BLOCK, Activations, Kernel, Sums, row_blocks
+
+Work = npt.NDArray[np.int16]
 
 _ALONE = Team(1)
 
@@ -62,16 +64,17 @@ class TernaryMatrix:
             out = np.empty((tokens, self.rows), np.int32)
         checked("out", out, np.int32, (tokens, self.rows))
         team = team or _ALONE
-        prepared = aligned((self.kernel.prepared_elements(self.columns, tokens),), np.int16)
-        scratch = self._scratch(tokens, team.threads)
-        team.run(self.kernel.multiply, self.packed[None], x, prepared, out, scratch)
+        work = work_memory(self.kernel, self.rows, self.columns, tokens, team.threads)
+        team.run(self.kernel.multiply, self.packed[None], (0, 1), x, out, work)
         return out
 
-    def _scratch(self, tokens: int, threads: int) -> npt.NDArray[np.int16]:
-        rows = -(-row_blocks(self.rows) // threads) * ROWS_PER_BLOCK
-        elements = self.kernel.scratch_elements(rows, self.columns, tokens)
-        scratch: npt.NDArray[np.int16] = aligned((threads, -(-elements // 32) * 32), np.int16)
-        return scratch
+
+def work_memory(kernel: Kernel, rows: int, columns: int, tokens: int, threads: int) -> tuple[Work, Work]:
+    """Return memory for prepared activations, and scratch memory (threads, elements); both int16."""
+    share_of_rows = -(-row_blocks(rows) // threads) * ROWS_PER_BLOCK
+    elements = kernel.scratch_elements(share_of_rows, columns, tokens)
+    scratch = aligned((threads, -(-elements // CACHE_LINE) * CACHE_LINE), np.int16)
+    return aligned((kernel.prepared_elements(columns, tokens),), np.int16), scratch
 
 
 def checked(what: str, array: Any, dtype: type[np.generic], shape: tuple[int, ...]) -> None:

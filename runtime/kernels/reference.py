@@ -25,13 +25,23 @@ def product(packed: Any, prepared: Int16, columns: int, out: Sums, scratch: Int1
 
 
 def multiply(
-    counters: Any, thread: int, threads: int, packed: Any, x: Activations, prepared: Int16, out: Sums, scratch: Int16
+    counters: Any,
+    thread: int,
+    threads: int,
+    packed: Any,
+    turns: tuple[int, int],
+    x: Activations,
+    out: Sums,
+    work: tuple[Int16, Int16],
 ) -> None:
-    """Multiply x by each matrix; see `Kernel`."""
-    for matrix in packed:
+    """Multiply x by matrices of packed (matrices, words), in turns; see `Kernel`."""
+    start, times = turns
+    prepared, scratch = work
+    first, last = share(row_blocks(out.shape[1]), thread, threads)
+    for turn in range(start, start + times):
         prepare(x, prepared, thread, threads)
         barrier(counters, threads)
-        product(matrix, prepared, x.shape[1], out, scratch[thread], *share(row_blocks(out.shape[1]), thread, threads))
+        product(packed[turn % len(packed)], prepared, x.shape[1], out, scratch[thread], first, last)
         barrier(counters, threads)
 
 

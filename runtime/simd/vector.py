@@ -129,6 +129,21 @@ def splat(typing: Any, vector: Any, value: Any) -> Any:
     return lanes(vector, value), generate
 
 
+@instruction
+def broadcast(typing: Any, vector: Any, array: Any, offset: Any) -> Any:
+    """broadcast(VECTOR, array, offset): the lane-sized number that begins at element `offset`, in every lane."""
+    if not (isinstance(vector, types.TypeRef) and is_flat(array)):
+        return None
+    lanes = vector.instance_type
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lane = ir.IntType(lanes.bits)
+        pointer = address(context, builder, signature.args[1], arguments[1], arguments[2], lane)
+        return _splat(builder, lanes, builder.load(pointer, align=1))
+
+    return lanes(vector, array, types.intp), generate
+
+
 def _splat(builder: Any, lanes: Vector, scalar: Any) -> Any:
     index = ir.IntType(32)
     one = builder.insert_element(ir.Constant(lanes.llvm, ir.Undefined), scalar, index(0))
