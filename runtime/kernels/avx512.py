@@ -266,14 +266,15 @@ def word_at(packed: Words, groups: int, block: int, group: int) -> Register:
 @compiled
 def write_places(packed: Words, groups: int, chunk: int, first: int, last: int, width: int, places: Words) -> None:
     """Write where the sums of nine groups of four columns lie, for the rows of the blocks; see `russians.Places`."""
+    # All indexes are masked, so that damaged words lead no further than the scratch memory behind the tables.
     rows = (last - first) * ROWS
     for block in range(first, last):
         row = (block - first) * ROWS
         w0, w1 = word_at(packed, groups, block, 4 * chunk), word_at(packed, groups, block, 4 * chunk + 1)
         w2, w3 = word_at(packed, groups, block, 4 * chunk + 2), word_at(packed, groups, block, 4 * chunk + 3)
-        a, b, c = regroup(w0 & 31, (w0 >> 5) & 31, w0 >> 10, w1 & 31)
-        d, e, f = regroup((w1 >> 5) & 31, w1 >> 10, w2 & 31, (w2 >> 5) & 31)
-        g, h, i = regroup(w2 >> 10, w3 & 31, (w3 >> 5) & 31, w3 >> 10)
+        a, b, c = regroup(w0 & 31, (w0 >> 5) & 31, (w0 >> 10) & 31, w1 & 31)
+        d, e, f = regroup((w1 >> 5) & 31, (w1 >> 10) & 31, w2 & 31, (w2 >> 5) & 31)
+        g, h, i = regroup((w2 >> 10) & 31, w3 & 31, (w3 >> 5) & 31, (w3 >> 10) & 31)
         a, b, c = place_of(a, 0, width), place_of(b, 1, width), place_of(c, 2, width)
         d, e, f = place_of(d, 3, width), place_of(e, 4, width), place_of(f, 5, width)
         g, h, i = place_of(g, 6, width), place_of(h, 7, width), place_of(i, 8, width)

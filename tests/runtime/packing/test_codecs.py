@@ -11,7 +11,7 @@ from bitsim.energy_tables import BitsimError
 from bitsim.runtime.packing import CODECS
 from bitsim.simulator import PACKINGS
 
-UNITS = {"hf": 1, "i2_s": 128, "i2_s-arm": 64, "tq1_0": 256, "tq2_0": 256, "trit9": 1}  # columns come in multiples
+UNITS = {"i2_s": 128, "i2_s-arm": 64, "tq1_0": 256, "tq2_0": 256}  # columns come in multiples; 1 for the others
 NAMES = list(CODECS)
 
 
@@ -87,7 +87,7 @@ def test_hugging_face_is_what_transformers_writes_and_reads(weights: np.ndarray[
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
 def test_every_matrix_comes_back(name: str, data: st.DataObject) -> None:
-    weights = data.draw(matrices(UNITS[name]))
+    weights = data.draw(matrices(UNITS.get(name, 1)))
     packed = CODECS[name].pack(weights, scale=0.25)
     assert packed.dtype == np.uint8
     assert packed.size == CODECS[name].packed_bytes(*weights.shape)
@@ -101,7 +101,7 @@ def test_every_matrix_comes_back(name: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
 def test_any_bytes_are_a_matrix_that_packs_to_them_or_are_refused(name: str, data: st.DataObject) -> None:
-    codec, rows, columns = CODECS[name], 32, max(UNITS[name], 9)
+    codec, rows, columns = CODECS[name], 32, max(UNITS.get(name, 1), 9)
     size = codec.packed_bytes(rows, columns)
     packed = codec.pack(np.zeros((rows, columns), np.int8)).reshape(-1).copy()
     for place, value in data.draw(st.lists(st.tuples(st.integers(0, size - 1), st.integers(0, 255)), max_size=4)):
@@ -129,6 +129,9 @@ def test_any_bytes_are_a_matrix_that_packs_to_them_or_are_refused(name: str, dat
         ("tq1_0", 256, 48, 2, "tq1_0: byte 48: 0x02"),  # a code of five digits where only four are
         ("trit9", 9, 1, 0x80, "trit9: word 0: 0x"),
         ("trit9", 9, 2, 0x1F, "trit9: word 1: 0x"),
+        ("trit4", 4, 3, 0x49, "trit4: byte 3: 0x49"),
+        ("trit4", 4, 3, 0x94, "trit4: byte 3: 0x94"),
+        ("dot16", 16, 7, 0x7F, "dot16: byte 7: 0x7f"),
     ],
 )
 def test_bytes_that_are_no_code_are_refused_with_their_place(
@@ -142,7 +145,7 @@ def test_bytes_that_are_no_code_are_refused_with_their_place(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_wrong_weights_shapes_and_sizes_are_refused(name: str) -> None:
-    codec, columns = CODECS[name], 2 * UNITS[name]
+    codec, columns = CODECS[name], 2 * UNITS.get(name, 1)
     with pytest.raises(BitsimError, match=r"row 1, column 0: expected -1, 0 or 1, got 2"):
         codec.pack(np.array([[0] * columns, [2] * columns], np.int8))
     with pytest.raises(BitsimError, match="expected a matrix"):
@@ -151,13 +154,13 @@ def test_wrong_weights_shapes_and_sizes_are_refused(name: str) -> None:
         codec.pack(np.zeros((0, columns), np.int8))
     with pytest.raises(BitsimError, match="bytes, got"):
         codec.unpack(np.zeros(1, np.uint8), 4, columns)
-    if UNITS[name] > 1:
+    if UNITS.get(name, 1) > 1:
         with pytest.raises(BitsimError, match="multiple of"):
             codec.packed_bytes(4, columns + 1)
 
 
 @pytest.mark.parametrize(
-    ("packing", "name"), [("tq1_0", "tq1_0"), ("tq2_0", "tq2_0"), ("2bit", "hf"), ("trit9", "trit9")]
+    ("packing", "name"), [("tq1_0", "tq1_0"), ("tq2_0", "tq2_0"), ("2bit", "hf"), ("2bit", "trit4"), ("2bit", "dot16"), ("trit9", "trit9")]
 )
 def test_the_simulator_counts_the_bytes_that_are_packed(packing: str, name: str) -> None:
     rows, columns = 4 * 32, 256 * 9  # whole blocks of every layout
