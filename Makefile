@@ -30,10 +30,10 @@ build = $(BIN)/python -m build > build.log 2>&1 || { cat build.log; exit 1; }
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check docs bench package clean
+.PHONY: help demo dev test test-arm check docs bench package clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
 demo: $(VENV)/.core ## install bitsim and estimate a 70B model in FP16 and ternary
 	$(BIN)/bitsim estimate --size 70B
@@ -43,6 +43,9 @@ dev: $(VENV)/.test ## the environment to work in: editable install with the test
 
 test: $(VENV)/.test ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-arm: $(VENV)/.test ## run the ARM kernels as a Raspberry Pi 4 and 5 would, in qemu (15 minutes)
+	BITSIM_ARM=$${BITSIM_ARM:-1} $(BIN)/python -m pytest tests/arm -v $(ARGS)
 
 check: $(VENV)/.test ## lint, format, types, import direction
 	$(BIN)/ruff check .

@@ -13,6 +13,8 @@ from .simd.vector import call, instruction
 Counters = npt.NDArray[np.int64]
 
 LINE = 8  # int64 in a cache line: counters that different threads change lie so far apart
+# Places in the counters of a team. The barrier has the first two lines.
+JOB, DONE, SHARES = 2 * LINE, 3 * LINE, 4 * LINE  # SHARES: one line for each thread
 SPINS_BEFORE_YIELD = 4096
 
 

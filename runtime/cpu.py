@@ -8,10 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite import binding as llvm
 from numba.core.codegen import get_host_cpu_features
 
 _HWCAP = 16  # getauxval's key
 _HWCAP_ASIMDDP = 1 << 20  # Linux, arch/arm64/include/uapi/asm/hwcap.h: the SDOT instruction
+_DOT_PRODUCT = """
+declare i32 @llvm.vector.reduce.add.v16i32(<16 x i32>)
+define i32 @dot(<16 x i8> %a, <16 x i8> %b) {
+    %x = sext <16 x i8> %a to <16 x i32>
+    %y = sext <16 x i8> %b to <16 x i32>
+    %products = mul <16 x i32> %x, %y
+    %sum = call i32 @llvm.vector.reduce.add.v16i32(<16 x i32> %products)
+    ret i32 %sum
+}
+"""
 
 
 @cache
@@ -19,7 +30,8 @@ def features() -> frozenset[str]:
     """Return the features that compiled code may use, as LLVM names them: "avx2", "avx512bw", "neon", "dotprod".
 
     Numba can be told to compile for another CPU than this one (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES); then only what
-    NUMBA_CPU_FEATURES lists counts, since an instruction that the target lacks ends the process.
+    NUMBA_CPU_FEATURES lists counts, since an instruction that the target lacks ends the process. ARM's "dotprod" is in
+    no list of LLVM's: it counts if both this CPU and the target have it.
     """
     settings: Any = numba.config
     named = settings.CPU_NAME is not None
@@ -29,15 +41,36 @@ def features() -> frozenset[str]:
     found = {feature[1:] for feature in text.split(",") if feature.startswith("+")}
     if platform.machine() in ("aarch64", "arm64"):
         found |= {"neon"}  # every 64-bit ARM has it
+        target = settings.CPU_NAME if named else llvm.get_host_cpu_name()
+        found = found - {"dotprod"} | (
+            {"dotprod"} if has_dot_product() and compiles_dot_product(target, text) else set()
+        )
     return frozenset(found)
 
 
 def has_dot_product() -> bool:
-    """Whether an ARM CPU says it has SDOT (Linux only; LLVM's own list of features leaves it out)."""
+    """Whether an ARM CPU says that it has SDOT."""
+    system = ctypes.CDLL(None)
     try:
-        return bool(ctypes.CDLL(None).getauxval(_HWCAP) & _HWCAP_ASIMDDP)
-    except (AttributeError, OSError):
+        if platform.system() == "Darwin":
+            value, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
+            key = b"hw.optional.arm.FEAT_DotProd"
+            found = system.sysctlbyname(key, ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)) == 0
+            return found and bool(value.value)
+        return bool(system.getauxval(_HWCAP) & _HWCAP_ASIMDDP)
+    except AttributeError:
         return False
+
+
+def compiles_dot_product(target: str, features: str) -> bool:
+    """Whether LLVM compiles a dot product to SDOT for a CPU by its name (and "+feature,-feature").
+
+    To compile the instruction itself for a CPU without it ends the process; this way LLVM is free to do without.
+    """
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(cpu=target, features=features)
+    return "sdot" in machine.emit_assembly(llvm.parse_assembly(_DOT_PRODUCT))
 
 
 def name() -> str:

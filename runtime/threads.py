@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .atomics import LINE, atomic_add, wait_for_change
+from .atomics import DONE, JOB, LINE, SHARES, atomic_add, wait_for_change
 from .compile import compiled
 
-# Places in a team's counters, each in a cache line of its own; the first two are the barrier's.
-JOB, DONE = 2 * LINE, 3 * LINE
 PATIENCE = 20_000  # looks (about 0.3 ms) at the next job before a worker goes to sleep
 
 
@@ -37,7 +35,7 @@ class Team:
 
     def _start(self) -> None:
         self._process = os.getpid()
-        self._counters = np.zeros(4 * LINE, np.int64)
+        self._counters = np.zeros(SHARES + self.threads * LINE, np.int64)
         self._awake = threading.Condition()
         self._asleep = 0
         self._job: tuple[Callable[..., Any], tuple[Any, ...]] | None = None

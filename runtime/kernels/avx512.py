@@ -1,8 +1,9 @@
-"""AVX-512: 32 rows at once look up sums of three activations with vpermw (nine weights in a 16-bit word).
+"""AVX-512: 32 rows at once look up sums of three activations with vpermw (48 weights in five 16-bit words).
 
 Three weights make one of 27 patterns, and vpermw takes the low five bits of each lane as index into 32 entries: the
-word itself is the first index, shifted right by 5 the second, by 10 the third. Load, three permutes, three adds and two
-shifts do 288 weights. From nine tokens on the tables of `four_russians` are quicker.
+word itself is the first index, shifted right by 5 the second, by 10 the third; the uppermost bits of five words make a
+sixteenth. For 1,536 weights that is 5 loads, 16 permutes, 16 adds and 15 shifts. From nine tokens on the tables of
+`four_russians` are quicker.
 """
 
 from typing import Any
@@ -12,33 +13,22 @@ import numpy.typing as npt
 
 from ..atomics import barrier
 from ..compile import compiled, inlined
-from ..packing.trit9 import COLUMNS, ROWS
+from ..packing.trit48 import COLUMNS, INDEXES, ROWS, WORDS
 from ..simd.avx512 import permute
-from ..simd.vector import (
-    I16X16,
-    I16X32,
-    I32X16,
-    add_into,
-    interleave_high,
-    interleave_low,
-    lanes,
-    load,
-    prefetch,
-    reinterpret,
-    splat,
-    store,
-    widen,
-)
+from ..simd.vector import I16X16, I16X32, add_into, load, prefetch, shift_in, splat, store, widen
 from . import four_russians as russians
-from .kernel import Activations, Int16, Kernel, Sums, row_blocks, share
+from .kernel import Activations, Int16, Kernel, Sums, open_shares, row_blocks, take
+from .many_tokens import many_tokens
 
 Words = npt.NDArray[np.uint16]
 Int32 = npt.NDArray[np.int32]
 Register = Any
 
-GROUPS_IN_INT16 = 28  # 28 x 3 lookups of at most 3 x 128 = 32,256 < 32,768
-TABLES = 3 * ROWS  # elements of a group's three tables
-AHEAD = 64  # groups of weights asked for before they are used
+GROUPS_IN_INT16 = 5  # 5 x 16 lookups of at most 3 x 128 = 30,720 < 32,768
+TABLES = INDEXES * ROWS  # elements of a group's tables
+STRIDE = WORDS * ROWS  # words of a group of a row block
+TOGETHER = 4  # row blocks that one token is multiplied by at once, with the same tables in registers
+AHEAD = 13  # groups of weights asked for before they are used
 MANY = 9  # tokens from which on the tables of the Four Russians are quicker
 NARROW = 16  # up to so many tokens they need half a register
 
@@ -64,7 +54,7 @@ def build_tables(x: Activations, prepared: Int16, thread: int, threads: int) -> 
     """Write a thread's share of the tables: int16 (tokens, groups of three, 32)."""
     masks = MASKS
     tokens, columns = x.shape
-    triples = -(-columns // COLUMNS) * 3
+    triples = -(-columns // COLUMNS) * INDEXES
     for triple in range(thread * triples // threads, (thread + 1) * triples // threads):
         column = 3 * triple
         for token in range(tokens):
@@ -75,43 +65,56 @@ def build_tables(x: Activations, prepared: Int16, thread: int, threads: int) -> 
 
 
 @inlined
-def nine(total: Register, word: Register, t0: Register, t1: Register, t2: Register) -> Register:
-    """Add to 32 totals the sums of nine weights each."""
+def three(total: Register, word: Register, t0: Register, t1: Register, t2: Register) -> Register:
+    """Add to 32 totals the sums of the nine weights in a word's lower 15 bits."""
     total = total + permute(t0, word)
     total = total + permute(t1, word >> 5)
     return total + permute(t2, word >> 10)
 
 
 @inlined
-def add_to_rows(out: Int32, place: int, rows: int, total: Register) -> None:
-    """Add 32 int16 totals to 32 int32 sums, the first `rows` of which exist."""
-    add_into(out, place, widen(total))
+def table(tables: Int16, place: int, slot: int) -> Register:
+    """Return one of a group's sixteen tables."""
+    return load(I16X32, tables, place + slot * ROWS)
+
+
+@inlined
+def set_to_zero(sums: Int32) -> None:
+    """Set 128 sums to zero."""
+    for place in range(0, 128, ROWS):
+        store(sums, place, widen(splat(I16X32, 0)))
 
 
 @compiled
 def one_token_four_blocks(packed: Words, groups: int, tables: Int16, start: int, sums: Int32, block: int) -> None:
     """Write 128 int32 sums of one token; the tables begin at `start`."""
-    stride = groups * ROWS
-    base = block * stride
+    stride = groups * STRIDE
     group = 0
-    for place in range(0, 128, 32):
-        store(sums, place, widen(splat(I16X32, 0)))
+    set_to_zero(sums)
     while group < groups:
         end = min(group + GROUPS_IN_INT16, groups)
+        # Near the end of these four blocks the next four are asked for.
+        ahead = AHEAD * STRIDE + (3 * stride if end + AHEAD > groups else 0)
         s0 = s1 = s2 = s3 = splat(I16X32, 0)
         while group < end:
-            table = start + group * TABLES
-            t0, t1 = load(I16X32, tables, table), load(I16X32, tables, table + ROWS)
-            t2 = load(I16X32, tables, table + 2 * ROWS)
-            word = base + group * ROWS
-            prefetch(packed, word + AHEAD * ROWS)
-            prefetch(packed, word + stride + AHEAD * ROWS)
-            prefetch(packed, word + 2 * stride + AHEAD * ROWS)
-            prefetch(packed, word + 3 * stride + AHEAD * ROWS)
-            s0 = nine(s0, load(I16X32, packed, word), t0, t1, t2)
-            s1 = nine(s1, load(I16X32, packed, word + stride), t0, t1, t2)
-            s2 = nine(s2, load(I16X32, packed, word + 2 * stride), t0, t1, t2)
-            s3 = nine(s3, load(I16X32, packed, word + 3 * stride), t0, t1, t2)
+            place = start + group * TABLES
+            e0 = e1 = e2 = e3 = splat(I16X32, 0)  # the sixteenth indexes
+            for k in range(WORDS):
+                t0, t1 = table(tables, place, 3 * k), table(tables, place, 3 * k + 1)
+                t2 = table(tables, place, 3 * k + 2)
+                word = block * stride + group * STRIDE + k * ROWS
+                prefetch(packed, word + ahead)
+                prefetch(packed, word + stride + ahead)
+                prefetch(packed, word + 2 * stride + ahead)
+                prefetch(packed, word + 3 * stride + ahead)
+                w0, w1 = load(I16X32, packed, word), load(I16X32, packed, word + stride)
+                w2, w3 = load(I16X32, packed, word + 2 * stride), load(I16X32, packed, word + 3 * stride)
+                s0, e0 = three(s0, w0, t0, t1, t2), shift_in(e0, w0, 1)
+                s1, e1 = three(s1, w1, t0, t1, t2), shift_in(e1, w1, 1)
+                s2, e2 = three(s2, w2, t0, t1, t2), shift_in(e2, w2, 1)
+                s3, e3 = three(s3, w3, t0, t1, t2), shift_in(e3, w3, 1)
+            t = table(tables, place, INDEXES - 1)
+            s0, s1, s2, s3 = s0 + permute(t, e0), s1 + permute(t, e1), s2 + permute(t, e2), s3 + permute(t, e3)
             group += 1
         add_into(sums, 0, widen(s0))
         add_into(sums, 32, widen(s1))
@@ -122,17 +125,20 @@ def one_token_four_blocks(packed: Words, groups: int, tables: Int16, start: int,
 @compiled
 def one_token_one_block(packed: Words, groups: int, tables: Int16, start: int, sums: Int32, block: int) -> None:
     """Write 32 int32 sums of one token."""
-    base = block * groups * ROWS
     group = 0
-    store(sums, 0, widen(splat(I16X32, 0)))
+    set_to_zero(sums)
     while group < groups:
         end = min(group + GROUPS_IN_INT16, groups)
         total = splat(I16X32, 0)
         while group < end:
-            table = start + group * TABLES
-            t0, t1 = load(I16X32, tables, table), load(I16X32, tables, table + ROWS)
-            t2 = load(I16X32, tables, table + 2 * ROWS)
-            total = nine(total, load(I16X32, packed, base + group * ROWS), t0, t1, t2)
+            place = start + group * TABLES
+            sixteenth = splat(I16X32, 0)
+            for k in range(WORDS):
+                word = load(I16X32, packed, (block * groups + group) * STRIDE + k * ROWS)
+                t0, t1 = table(tables, place, 3 * k), table(tables, place, 3 * k + 1)
+                total = three(total, word, t0, t1, table(tables, place, 3 * k + 2))
+                sixteenth = shift_in(sixteenth, word, 1)
+            total = total + permute(table(tables, place, INDEXES - 1), sixteenth)
             group += 1
         add_into(sums, 0, widen(total))
 
@@ -146,9 +152,9 @@ def one_token(
     rows = out.shape[1]
     block = first
     while block < last:
-        if last - block >= 4:
+        if last - block >= TOGETHER:
             one_token_four_blocks(packed, groups, tables, start, sums, block)
-            step = 4
+            step = TOGETHER
         else:
             one_token_one_block(packed, groups, tables, start, sums, block)
             step = 1
@@ -163,27 +169,31 @@ def two_tokens_two_blocks(
     packed: Words, groups: int, tables: Int16, start: int, sums: Int32, block: int, blocks: int
 ) -> None:
     """Write 64 int32 sums for each of two tokens whose tables follow each other; if blocks is 1, 32 of them twice."""
-    base = block * groups * ROWS
-    stride = groups * ROWS * (blocks - 1)
+    stride = groups * STRIDE * (blocks - 1)
     other = groups * TABLES
     group = 0
-    for place in range(0, 128, 32):
-        store(sums, place, widen(splat(I16X32, 0)))
+    set_to_zero(sums)
     while group < groups:
         end = min(group + GROUPS_IN_INT16, groups)
         a0 = a1 = b0 = b1 = splat(I16X32, 0)
         while group < end:
-            table = start + group * TABLES
-            word = base + group * ROWS
-            w0, w1 = load(I16X32, packed, word), load(I16X32, packed, word + stride)
-            t0, t1 = load(I16X32, tables, table), load(I16X32, tables, table + ROWS)
-            t2 = load(I16X32, tables, table + 2 * ROWS)
-            a0 = nine(a0, w0, t0, t1, t2)
-            a1 = nine(a1, w1, t0, t1, t2)
-            t0, t1 = load(I16X32, tables, table + other), load(I16X32, tables, table + other + ROWS)
-            t2 = load(I16X32, tables, table + other + 2 * ROWS)
-            b0 = nine(b0, w0, t0, t1, t2)
-            b1 = nine(b1, w1, t0, t1, t2)
+            first = start + group * TABLES
+            second = first + other
+            e0 = e1 = splat(I16X32, 0)
+            for k in range(WORDS):
+                word = (block * groups + group) * STRIDE + k * ROWS
+                w0, w1 = load(I16X32, packed, word), load(I16X32, packed, word + stride)
+                e0, e1 = shift_in(e0, w0, 1), shift_in(e1, w1, 1)
+                t0, t1 = table(tables, first, 3 * k), table(tables, first, 3 * k + 1)
+                t2 = table(tables, first, 3 * k + 2)
+                a0, a1 = three(a0, w0, t0, t1, t2), three(a1, w1, t0, t1, t2)
+                t0, t1 = table(tables, second, 3 * k), table(tables, second, 3 * k + 1)
+                t2 = table(tables, second, 3 * k + 2)
+                b0, b1 = three(b0, w0, t0, t1, t2), three(b1, w1, t0, t1, t2)
+            t = table(tables, first, INDEXES - 1)
+            a0, a1 = a0 + permute(t, e0), a1 + permute(t, e1)
+            t = table(tables, second, INDEXES - 1)
+            b0, b1 = b0 + permute(t, e0), b1 + permute(t, e1)
             group += 1
         add_into(sums, 0, widen(a0))
         add_into(sums, 32, widen(a1))
@@ -206,117 +216,6 @@ def few_tokens(packed: Words, groups: int, tables: Int16, out: Int32, sums: Int3
                 out[token + 1, place + row] = sums[64 + row]
         if tokens % 2:
             one_token(packed, groups, tables, tokens - 1, out, sums, block, block + blocks)
-
-
-@inlined
-def times_three(index: Register) -> Register:
-    """Return 3 x index."""
-    return (index << 1) + index
-
-
-@inlined
-def third(index: Register) -> Register:
-    """Return index div 3 of indexes below 27: 11/32 is close enough to a third."""
-    return ((index << 3) + times_three(index)) >> 5
-
-
-@inlined
-def regroup(i0: Register, i1: Register, i2: Register, i3: Register) -> Any:
-    """Return the patterns of three groups of four weights (below 81) from four of three weights (below 27)."""
-    one = third(i1)
-    rest = i1 - times_three(one)  # the first weight of i1
-    two = third(i2)
-    nine_ = third(two)  # the third weight of i2
-    low = i2 - times_three(times_three(nine_))  # its first two
-    return (
-        i0 + times_three(times_three(times_three(rest))),
-        one + times_three(times_three(low)),
-        nine_ + times_three(i3),
-    )
-
-
-@inlined
-def place_of(pattern: Register, group: int, width: int) -> Register:
-    """Return where the sum of a pattern lies: elements / 4 from the start of the tables of all groups."""
-    scaled = pattern << 3 if width == 32 else pattern << 2
-    return scaled + splat(I16X32, group * russians.PATTERNS * width // 4)
-
-
-@inlined
-def store_four(places: Words, place: int, a: Register, b: Register, c: Register, d: Register) -> None:
-    """Write four places of 32 rows as (rows, 4)."""
-    ab, ab_high = interleave_low(a, b), interleave_high(a, b)
-    cd, cd_high = interleave_low(c, d), interleave_high(c, d)
-    ab2, cd2 = reinterpret(I32X16, ab), reinterpret(I32X16, cd)
-    ab3, cd3 = reinterpret(I32X16, ab_high), reinterpret(I32X16, cd_high)
-    store(places, place, interleave_low(ab2, cd2))
-    store(places, place + 32, interleave_high(ab2, cd2))
-    store(places, place + 64, interleave_low(ab3, cd3))
-    store(places, place + 96, interleave_high(ab3, cd3))
-
-
-@inlined
-def word_at(packed: Words, groups: int, block: int, group: int) -> Register:
-    """Return the words of a block and a group; past the last group, words of zero weights."""
-    if group < groups:
-        return load(I16X32, packed, (block * groups + group) * ROWS)
-    return splat(I16X32, 13 * (1 + (1 << 5) + (1 << 10)))
-
-
-@compiled
-def write_places(packed: Words, groups: int, chunk: int, first: int, last: int, width: int, places: Words) -> None:
-    """Write where the sums of nine groups of four columns lie, for the rows of the blocks; see `russians.Places`."""
-    # All indexes are masked, so that damaged words lead no further than the scratch memory behind the tables.
-    rows = (last - first) * ROWS
-    for block in range(first, last):
-        row = (block - first) * ROWS
-        w0, w1 = word_at(packed, groups, block, 4 * chunk), word_at(packed, groups, block, 4 * chunk + 1)
-        w2, w3 = word_at(packed, groups, block, 4 * chunk + 2), word_at(packed, groups, block, 4 * chunk + 3)
-        a, b, c = regroup(w0 & 31, (w0 >> 5) & 31, (w0 >> 10) & 31, w1 & 31)
-        d, e, f = regroup((w1 >> 5) & 31, (w1 >> 10) & 31, w2 & 31, (w2 >> 5) & 31)
-        g, h, i = regroup((w2 >> 10) & 31, w3 & 31, (w3 >> 5) & 31, (w3 >> 10) & 31)
-        a, b, c = place_of(a, 0, width), place_of(b, 1, width), place_of(c, 2, width)
-        d, e, f = place_of(d, 3, width), place_of(e, 4, width), place_of(f, 5, width)
-        g, h, i = place_of(g, 6, width), place_of(h, 7, width), place_of(i, 8, width)
-        store_four(places, 4 * row, a, b, c, d)
-        store_four(places, 4 * (rows + row), e, f, g, h)
-        store(places, 8 * rows + row, i)
-
-
-@compiled
-def many_tokens(
-    vector: Any, packed: Words, prepared: Int16, columns: int, out: Int32, scratch: Int16, first: int, last: int
-) -> None:
-    """Write the row blocks from `first` to before `last` of many tokens with the tables of the Four Russians."""
-    width = lanes(vector)
-    groups, chunks, rows = -(-columns // COLUMNS), russians.chunks(columns), (last - first) * ROWS
-    blocks = -(-out.shape[0] // width)
-    together = russians.blocks_together(rows, blocks)
-    places, tables, totals, sums = russians.carve(vector, scratch, rows, together)
-    bounds = russians.bounds_of(vector, prepared, blocks, chunks)
-    reach = np.zeros(together, np.int64)  # how large the int16 totals of a token block can be by now
-    flushed = np.zeros(together, np.bool_)
-    for start in range(0, blocks, together):
-        here = min(together, blocks - start)
-        reach[:] = 0
-        flushed[:] = False
-        for chunk in range(chunks):
-            write_places(packed, groups, chunk, first, last, width, places)
-            for block in range(here):
-                bound = bounds[(start + block) * chunks + chunk]
-                if reach[block] + bound > russians.LARGEST:
-                    russians.flush(vector, totals, sums, block * rows * width, rows, not flushed[block])
-                    flushed[block] = True
-                    reach[block] = 0
-                russians.build_tables(
-                    vector, prepared, ((start + block) * chunks + chunk) * russians.COLUMNS * width, tables
-                )
-                russians.add_chunk(vector, places, tables, totals, block * rows * width, rows, reach[block] == 0)
-                reach[block] += bound
-        for block in range(here):
-            part = sums if flushed[block] else sums[:0]
-            place = (start + block) * width, first * ROWS
-            russians.write_out(vector, totals, part, block * rows * width, rows, out, place)
 
 
 @compiled
@@ -372,17 +271,22 @@ def multiply(
     """Multiply x by matrices of packed (matrices, words), in turns; see `Kernel`."""
     start, times = turns
     prepared, scratch = work
-    first, last = share(row_blocks(out.shape[1]), thread, threads)
+    blocks = row_blocks(out.shape[1])
+    step = TOGETHER if x.shape[0] < MANY else -(-blocks // threads)
     for turn in range(start, start + times):
         prepare(x, prepared, thread, threads)
+        open_shares(counters, thread, threads, blocks)
         barrier(counters, threads)
-        product(packed[turn % packed.shape[0]], prepared, x.shape[1], out, scratch[thread], first, last)
+        first, last = take(counters, thread, threads, blocks, step)
+        while first < blocks:
+            product(packed[turn % packed.shape[0]], prepared, x.shape[1], out, scratch[thread], first, last)
+            first, last = take(counters, thread, threads, blocks, step)
         barrier(counters, threads)
 
 
 KERNEL = Kernel(
     name="avx512",
-    packing="trit9",
+    packing="trit48",
     word=np.uint16,
     needs=frozenset({"avx512f", "avx512bw"}),
     prepared_elements=prepared_elements,

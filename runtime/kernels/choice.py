@@ -6,7 +6,7 @@ from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import suggestion
 
 from .. import cpu
-from . import avx512, reference, vnni
+from . import avx2, avx512, maddubs, neon, portable, reference, sdot, vnni
 from .kernel import Kernel
 
 # The best first, and after them those that multiply, for comparison.
@@ -14,8 +14,13 @@ KERNELS: dict[str, Kernel] = {
     kernel.name: kernel
     for kernel in (
         avx512.KERNEL,
+        avx2.KERNEL,
+        neon.KERNEL,
+        portable.KERNEL,
         reference.KERNEL,
         vnni.KERNEL,
+        maddubs.KERNEL,
+        sdot.KERNEL,
     )
 }
 VARIABLE = "BITSIM_KERNEL"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import inlined
+from ..atomics import LINE, SHARES, Counters, atomic_add, atomic_load
+from ..compile import compiled, inlined
 
 ROWS_PER_BLOCK = 32  # rows that lie side by side in every layout of ours; threads share out whole blocks
 
@@ -56,3 +57,26 @@ def row_blocks(rows: int) -> int:
 def share(count: int, thread: int, threads: int) -> tuple[int, int]:
     """Return the first and one past the last of `count` things that fall to a thread."""
     return thread * count // threads, (thread + 1) * count // threads
+
+
+@inlined
+def open_shares(counters: Counters, thread: int, threads: int, count: int) -> None:
+    """Begin to share out `count` things: a thread's own part is open; to be called by all before a barrier."""
+    counters[SHARES + thread * LINE] = thread * count // threads
+
+
+@compiled
+def take(counters: Counters, thread: int, threads: int, count: int, step: int) -> tuple[int, int]:
+    """Take up to `step` things: of a thread's own part in order, and when that is empty, of the others'.
+
+    Cores differ (and may be disturbed): whoever is done early helps. Returns the first and one past the last;
+    (count, count) when nothing is left.
+    """
+    for other in range(threads):
+        owner = (thread + other) % threads
+        end = (owner + 1) * count // threads
+        if atomic_load(counters, SHARES + owner * LINE) < end:
+            first = atomic_add(counters, SHARES + owner * LINE, step)
+            if first < end:
+                return first, min(first + step, end)
+    return count, count

@@ -4,9 +4,11 @@ from .codec import Codec, Ternary
 from .dot16 import Dot16
 from .hugging_face import HuggingFace
 from .i2_s import I2S
+from .nibble9 import Nibble9
 from .tq import TQ1, TQ2
 from .trit4 import Trit4
 from .trit9 import Trit9
+from .trit48 import Trit48
 
 CODECS: dict[str, Codec] = {
     codec.name: codec
@@ -18,6 +20,8 @@ CODECS: dict[str, Codec] = {
         TQ2(),
         Trit4(),
         Trit9(),
+        Trit48(),
+        Nibble9(),
         Dot16(),
     )
 }

@@ -175,6 +175,20 @@ def add_into(typing: Any, array: Any, offset: Any, value: Any) -> Any:
 
 
 @instruction
+def shift_in(typing: Any, value: Any, source: Any, bits: Any) -> Any:
+    """shift_in(value, source, bits): shifted left by `bits`, filled up with the uppermost bits of source."""
+    if not (isinstance(value, Vector) and value == source and isinstance(bits, types.Integer)):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = context.cast(builder, arguments[2], signature.args[2], types.Integer.from_bitwidth(value.bits))
+        operands = [arguments[0], arguments[1], _splat(builder, value, number)]
+        return call(builder, f"llvm.fshl.v{value.lanes}i{value.bits}", value.llvm, operands)
+
+    return value(value, source, bits), generate
+
+
+@instruction
 def interleave_low(typing: Any, left: Any, right: Any) -> Any:
     """interleave_low(left, right): left[0], right[0], left[1], ... of the lower half of the lanes."""
     return _interleaved(left, right, 0)

@@ -1,5 +1,6 @@
 """Every kernel that this CPU has, against plain int64 products: odd shapes, extremes, random cases, wrong arrays."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -129,7 +130,8 @@ def test_wrong_activations_are_refused_before_compiled_code(x: Any, said: str) -
 
 def test_a_wrong_out_is_refused() -> None:
     matrix, x = TernaryMatrix.pack(np.ones((3, 9), np.int8)), np.ones((2, 9), np.int8)
-    for out in (np.empty((2, 3)), np.empty((3, 2), np.int32).T, np.empty((2, 4), np.int32)):
+    wrong: list[Any] = [np.empty((2, 3)), np.empty((3, 2), np.int32).T, np.empty((2, 4), np.int32)]
+    for out in wrong:
         with pytest.raises(BitsimError, match=r"out: expected a contiguous int32 array of shape \(2, 3\), got"):
             matrix.multiply(x, out=out)
 
@@ -159,8 +161,5 @@ def test_any_packed_bytes_give_numbers_or_a_refusal(name: str, data: bytes, rows
     packed = np.resize(np.frombuffer(data or b"\xff", np.uint8), size).view(kernel.word)
     matrix = TernaryMatrix(packed, rows, columns, kernel)
     for tokens in (1, 3, 17):
-        x = np.ones((tokens, columns), np.int8)
-        try:
-            assert matrix.multiply(x).shape == (tokens, rows)
-        except BitsimError as error:
-            assert "holds no ternary code" in str(error)  # the reference looks
+        with contextlib.suppress(BitsimError):  # the reference refuses
+            assert matrix.multiply(np.ones((tokens, columns), np.int8)).shape == (tokens, rows)

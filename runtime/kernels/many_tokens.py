@@ -1,0 +1,147 @@
+"""The words of trit48 and the tables of the Four Russians: products of many tokens on any CPU with vector registers."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..compile import compiled, inlined
+from ..packing.trit48 import COLUMNS, INDEXES, ROWS, WORDS
+from ..simd.vector import I16X32, I32X16, interleave_high, interleave_low, lanes, load, reinterpret, splat, store
+from . import four_russians as russians
+from .kernel import Int16, Sums
+
+Words = npt.NDArray[np.uint16]
+Register = Any
+
+NO_WEIGHTS = 13  # the index of three weights of zero
+TRIPLES = russians.COLUMNS // 3  # indexes of three weights in nine groups of four columns
+
+
+@inlined
+def times_three(index: Register) -> Register:
+    """Return 3 x index."""
+    return (index << 1) + index
+
+
+@inlined
+def third(index: Register) -> Register:
+    """Return index div 3 of indexes below 27: 11/32 is close enough to a third."""
+    return ((index << 3) + times_three(index)) >> 5
+
+
+@inlined
+def regroup(i0: Register, i1: Register, i2: Register, i3: Register) -> Any:
+    """Return the patterns of three groups of four weights (below 81) from four of three weights (below 27)."""
+    one = third(i1)
+    rest = i1 - times_three(one)  # the first weight of i1
+    two = third(i2)
+    nine_ = third(two)  # the third weight of i2
+    low = i2 - times_three(times_three(nine_))  # its first two
+    return (
+        i0 + times_three(times_three(times_three(rest))),
+        one + times_three(times_three(low)),
+        nine_ + times_three(i3),
+    )
+
+
+@inlined
+def place_of(pattern: Register, group: int, width: int) -> Register:
+    """Return where the sum of a pattern lies: elements / 4 from the start of the tables of all groups."""
+    scaled = pattern << 3 if width == 32 else pattern << 2
+    return scaled + splat(I16X32, group * russians.PATTERNS * width // 4)
+
+
+@inlined
+def store_four(places: Words, place: int, a: Register, b: Register, c: Register, d: Register) -> None:
+    """Write four places of 32 rows as (rows, 4)."""
+    ab, ab_high = interleave_low(a, b), interleave_high(a, b)
+    cd, cd_high = interleave_low(c, d), interleave_high(c, d)
+    ab2, cd2 = reinterpret(I32X16, ab), reinterpret(I32X16, cd)
+    ab3, cd3 = reinterpret(I32X16, ab_high), reinterpret(I32X16, cd_high)
+    store(places, place, interleave_low(ab2, cd2))
+    store(places, place + 32, interleave_high(ab2, cd2))
+    store(places, place + 64, interleave_low(ab3, cd3))
+    store(places, place + 96, interleave_high(ab3, cd3))
+
+
+@inlined
+def index_at(packed: Words, groups: int, block: int, triple: int) -> Register:
+    """Return 32 rows' index of the triple-th three columns; past the last group, of zero weights.
+
+    Damaged words give at most 31, which leads no further than the scratch memory behind the tables.
+    """
+    group, slot = triple // INDEXES, triple % INDEXES
+    base = (block * groups + group) * WORDS * ROWS
+    if group >= groups:
+        return splat(I16X32, NO_WEIGHTS)
+    if slot < INDEXES - 1:
+        return (load(I16X32, packed, base + slot // 3 * ROWS) >> (5 * (slot % 3))) & 31
+    index = load(I16X32, packed, base) >> 15
+    for word in range(1, WORDS):
+        index = (index << 1) | (load(I16X32, packed, base + word * ROWS) >> 15)
+    return index
+
+
+@inlined
+def three_patterns(packed: Words, groups: int, block: int, triple: int) -> Any:
+    """Return the patterns of three groups of four columns from the four triples that begin at `triple`."""
+    return regroup(
+        index_at(packed, groups, block, triple),
+        index_at(packed, groups, block, triple + 1),
+        index_at(packed, groups, block, triple + 2),
+        index_at(packed, groups, block, triple + 3),
+    )
+
+
+@compiled
+def write_places(packed: Words, groups: int, chunk: int, first: int, last: int, width: int, places: Words) -> None:
+    """Write where the sums of nine groups of four columns lie, for the rows of the blocks; see `russians.Places`."""
+    rows = (last - first) * ROWS
+    for block in range(first, last):
+        row = (block - first) * ROWS
+        a, b, c = three_patterns(packed, groups, block, chunk * TRIPLES)
+        d, e, f = three_patterns(packed, groups, block, chunk * TRIPLES + 4)
+        g, h, i = three_patterns(packed, groups, block, chunk * TRIPLES + 8)
+        a, b, c = place_of(a, 0, width), place_of(b, 1, width), place_of(c, 2, width)
+        d, e, f = place_of(d, 3, width), place_of(e, 4, width), place_of(f, 5, width)
+        g, h, i = place_of(g, 6, width), place_of(h, 7, width), place_of(i, 8, width)
+        store_four(places, 4 * row, a, b, c, d)
+        store_four(places, 4 * (rows + row), e, f, g, h)
+        store(places, 8 * rows + row, i)
+
+
+@compiled
+def many_tokens(
+    vector: Any, packed: Words, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int
+) -> None:
+    """Write the row blocks from `first` to before `last` of many tokens with the tables of the Four Russians."""
+    width = lanes(vector)
+    groups, chunks, rows = -(-columns // COLUMNS), russians.chunks(columns), (last - first) * ROWS
+    blocks = -(-out.shape[0] // width)
+    together = russians.blocks_together(rows, blocks)
+    places, tables, totals, sums = russians.carve(vector, scratch, rows, together)
+    bounds = russians.bounds_of(vector, prepared, blocks, chunks)
+    reach = np.zeros(together, np.int64)  # how large the int16 totals of a token block can be by now
+    flushed = np.zeros(together, np.bool_)
+    for start in range(0, blocks, together):
+        here = min(together, blocks - start)
+        reach[:] = 0
+        flushed[:] = False
+        for chunk in range(chunks):
+            write_places(packed, groups, chunk, first, last, width, places)
+            for block in range(here):
+                bound = bounds[(start + block) * chunks + chunk]
+                if reach[block] + bound > russians.LARGEST:
+                    russians.flush(vector, totals, sums, block * rows * width, rows, not flushed[block])
+                    flushed[block] = True
+                    reach[block] = 0
+                russians.build_tables(
+                    vector, prepared, ((start + block) * chunks + chunk) * russians.COLUMNS * width, tables
+                )
+                russians.add_chunk(vector, places, tables, totals, block * rows * width, rows, reach[block] == 0)
+                reach[block] += bound
+        for block in range(here):
+            part = sums if flushed[block] else sums[:0]
+            place = (start + block) * width, first * ROWS
+            russians.write_out(vector, totals, part, block * rows * width, rows, out, place)

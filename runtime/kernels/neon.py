@@ -1,0 +1,268 @@
+"""NEON: 32 rows at once look up sums of activations with tbl, a nibble at a time (1.78 bits a weight).
+
+tbl looks bytes up in a register of 16, so each sum is two bytes, 32 high + low, looked up and added apart. In the
+layout `nibble9` two bytes of a row hold nine weights. For 144 weights: a load of 32 bytes, two masks, two shifts, eight
+lookups and eight adds. After eight nibbles the bytes are full, and uaddw and saddw add them to 16-bit sums. From `MANY`
+tokens on the tables of `four_russians` are quicker.
+
+Cycles for 64 weights on a Cortex-A72 and an A76 by LLVM's timing models (`make test-arm` prints them): 8.2 and 4.7.
+Tried: three weights an index in tables of two registers, as AVX-512 has them (`trit9`): 10.9 and 4.5. This without the
+branch in the loop, so that registers are spilled: 9.1 and 5.6.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..atomics import barrier
+from ..compile import compiled, inlined
+from ..packing.nibble9 import COLUMNS, GROUP, ROWS, bytes_per_row
+from ..simd.neon import look_up, narrow
+from ..simd.vector import (
+    I16X16,
+    I16X32,
+    U8X16,
+    U8X32,
+    add_into,
+    lanes,
+    load,
+    prefetch,
+    splat,
+    store,
+    widen,
+    widen_unsigned,
+)
+from . import four_russians as russians
+from .kernel import Activations, Int16, Kernel, Sums, open_shares, row_blocks, share, take
+from .portable import MASKS, PATTERN_TABLES, STARTS, ZERO, nibble_sums, row_bytes, write_places
+
+Bytes = npt.NDArray[np.uint8]
+Int32 = npt.NDArray[np.int32]
+Register = Any
+
+TABLES = 64  # bytes of the tables of a byte of a row: low nibble's low and high bytes, high nibble's
+STEP = 4  # bytes of a row before widening: 8 nibbles x 31 = 248 unsigned, 8 x -16 = -128 signed
+STEPS_IN_INT16 = 256  # 256 x 248 < 65,536 unsigned, 256 x -128 = -32,768 signed
+AHEAD = 128  # bytes of a row asked for before they are used
+TOGETHER = 4  # row blocks that a thread takes at once
+SCRATCH = 2 * ROWS  # int16 elements
+MANY = 9  # tokens from which on the tables of the Four Russians are quicker
+
+
+@inlined
+def store_table(tables: Bytes, place: int, sums: Register) -> None:
+    """Write 16 sums from -512 to 511 as low bytes from 0 to 31 and high bytes from -16 to 15: 32 high + low."""
+    store(tables, place, narrow(sums) & 31)
+    store(tables, place + 16, narrow(sums >> 5))
+
+
+@compiled
+def build_tables(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
+    """Write a thread's share of the tables: bytes (tokens, bytes of a row, 64)."""
+    masks = MASKS
+    tables = prepared.view(np.uint8)
+    tokens, taken = x.shape[0], row_bytes(x.shape[1])
+    first, last = share(taken, thread, threads)
+    for byte in range(first, last):
+        for token in range(tokens):
+            low, high = nibble_sums(x, token, byte, masks)
+            place = (token * taken + byte) * TABLES
+            store_table(tables, place, low)
+            store_table(tables, place + 32, high)
+
+
+@inlined
+def first_byte(packed: Bytes, place: int, tables: Bytes, table: int) -> tuple[Register, Register]:
+    """Return the low and high bytes of 32 rows' sums of a byte of a row."""
+    codes = load(U8X32, packed, place)
+    index, other = codes & 15, codes >> 4
+    low = look_up(load(U8X16, tables, table), index) + look_up(load(U8X16, tables, table + 32), other)
+    high = look_up(load(U8X16, tables, table + 16), index) + look_up(load(U8X16, tables, table + 48), other)
+    return low, high
+
+
+@inlined
+def next_byte(
+    packed: Bytes, place: int, tables: Bytes, table: int, low: Register, high: Register
+) -> tuple[Register, Register]:
+    """Add to the low and high bytes those of another byte of a row."""
+    codes = load(U8X32, packed, place)
+    index, other = codes & 15, codes >> 4
+    low = low + look_up(load(U8X16, tables, table), index)
+    high = high + look_up(load(U8X16, tables, table + 16), index)
+    low = low + look_up(load(U8X16, tables, table + 32), other)
+    return low, high + look_up(load(U8X16, tables, table + 48), other)
+
+
+@inlined
+def add_bytes(packed: Bytes, place: int, tables: Bytes, table: int, taken: int) -> Any:
+    """Return the 16-bit sums of 32 rows' low and high bytes, of up to `taken` bytes of a row, a multiple of four."""
+    lows = highs = splat(I16X32, 0)
+    byte = 0
+    while byte < taken:
+        prefetch(packed, place + AHEAD * ROWS)
+        prefetch(packed, place + AHEAD * ROWS + 64)
+        low, high = first_byte(packed, place, tables, table)
+        low, high = next_byte(packed, place + ROWS, tables, table + TABLES, low, high)
+        byte += 2
+        # It always is. The branch keeps the compiler from loading all tables at once: there are too few registers.
+        if byte < taken:
+            low, high = next_byte(packed, place + 2 * ROWS, tables, table + 2 * TABLES, low, high)
+            low, high = next_byte(packed, place + 3 * ROWS, tables, table + 3 * TABLES, low, high)
+            byte += 2
+        lows = lows + widen_unsigned(low)
+        highs = highs + widen(high)
+        place += STEP * ROWS
+        table += STEP * TABLES
+    return lows, highs
+
+
+@compiled
+def one_token(packed: Bytes, taken: int, tables: Bytes, start: int, sums: Int32, block: int) -> None:
+    """Write the 32 sums of one token and a row block; the tables begin at `start`."""
+    store(sums, 0, widen(splat(I16X32, 0)))
+    for byte in range(0, taken, STEP * STEPS_IN_INT16):
+        here = min(STEP * STEPS_IN_INT16, taken - byte)
+        lows, highs = add_bytes(packed, (block * taken + byte) * ROWS, tables, start + byte * TABLES, here)
+        add_into(sums, 0, widen_unsigned(lows) + (widen(highs) << 5))
+
+
+@compiled
+def few_tokens(packed: Bytes, prepared: Int16, taken: int, out: Int32, sums: Int32, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last` of a few tokens, the weights read from memory once."""
+    tokens, rows = out.shape
+    tables = prepared.view(np.uint8)
+    for block in range(first, last):
+        for token in range(tokens):
+            one_token(packed, taken, tables, token * taken * TABLES, sums, block)
+            for row in range(min(ROWS, rows - block * ROWS)):
+                out[token, block * ROWS + row] = sums[row]
+
+
+@compiled
+def write_patterns(packed: Bytes, taken: int, chunk: int, block: int, patterns: Bytes) -> None:
+    """Write the patterns of nine groups of four columns of 32 rows: (9, 32)."""
+    tables = PATTERN_TABLES
+    low, high = load(U8X16, tables, 0), load(U8X16, tables, 16)
+    ninth = splat(U8X32, 0)
+    for byte in range(min(GROUP, taken - chunk * GROUP)):
+        place = (block * taken + chunk * GROUP + byte) * ROWS
+        prefetch(packed, place + GROUP * ROWS)  # for the next chunk
+        codes = load(U8X32, packed, place)
+        other = codes >> 4
+        # Masked, so that damaged bytes lead no further than the scratch memory behind the tables.
+        store(patterns, byte * ROWS, (look_up(low, codes & 15) + look_up(high, other)) & 127)
+        ninth = ninth + look_up(load(U8X16, tables, 32 + byte // 2 * 16), other)
+    store(patterns, GROUP * ROWS, ninth)
+    for byte in range(taken - chunk * GROUP, GROUP):
+        store(patterns, byte * ROWS, splat(U8X32, ZERO))
+
+
+@compiled
+def many_tokens(
+    packed: Bytes, prepared: Int16, columns: int, out: Int32, scratch: Int16, first: int, last: int
+) -> None:
+    """Write the row blocks from `first` to before `last` of many tokens with the tables of the Four Russians."""
+    starts = STARTS
+    width = lanes(I16X16)
+    taken, chunks, rows = row_bytes(columns), russians.chunks(columns), (last - first) * ROWS
+    blocks = -(-out.shape[0] // width)
+    together = russians.blocks_together(rows, blocks)
+    places, tables, totals, sums = russians.carve(I16X16, scratch, rows, together)
+    patterns = np.empty(9 * ROWS, np.uint8)
+    bounds = russians.bounds_of(I16X16, prepared, blocks, chunks)
+    reach = np.zeros(together, np.int64)  # how large the int16 totals of a token block can be by now
+    flushed = np.zeros(together, np.bool_)
+    for start in range(0, blocks, together):
+        here = min(together, blocks - start)
+        reach[:] = 0
+        flushed[:] = False
+        for chunk in range(chunks):
+            for block in range(first, last):
+                write_patterns(packed, taken, chunk, block, patterns)
+                write_places(patterns, starts, (block - first) * ROWS, rows, width, places)
+            for block in range(here):
+                bound = bounds[(start + block) * chunks + chunk]
+                if reach[block] + bound > russians.LARGEST:
+                    russians.flush(I16X16, totals, sums, block * rows * width, rows, not flushed[block])
+                    flushed[block] = True
+                    reach[block] = 0
+                place = ((start + block) * chunks + chunk) * russians.COLUMNS * width
+                russians.build_tables(I16X16, prepared, place, tables)
+                russians.add_chunk(I16X16, places, tables, totals, block * rows * width, rows, reach[block] == 0)
+                reach[block] += bound
+        for block in range(here):
+            part = sums if flushed[block] else sums[:0]
+            corner = (start + block) * width, first * ROWS
+            russians.write_out(I16X16, totals, part, block * rows * width, rows, out, corner)
+
+
+@compiled
+def prepare(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
+    """Write a thread's share of what all rows need of the activations."""
+    if x.shape[0] < MANY:
+        build_tables(x, prepared, thread, threads)
+    else:
+        russians.transpose(I16X16, x, prepared, thread, threads)
+
+
+@compiled
+def product(packed: Bytes, prepared: Int16, columns: int, out: Int32, scratch: Int16, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last`; see `Kernel`."""
+    if out.shape[0] < MANY:
+        few_tokens(packed, prepared, row_bytes(columns), out, scratch[:SCRATCH].view(np.int32), first, last)
+    elif first < last:
+        many_tokens(packed, prepared, columns, out, scratch, first, last)
+
+
+def prepared_elements(columns: int, tokens: int) -> int:
+    """Return the int16 elements of the prepared activations."""
+    if tokens < MANY:
+        return tokens * bytes_per_row(columns) * TABLES // 2
+    return -(-tokens // 16) * 16 * -(-columns // COLUMNS) * COLUMNS
+
+
+def scratch_elements(rows: int, columns: int, tokens: int) -> int:
+    """Return the int16 elements of scratch memory that a thread with this many rows needs."""
+    return SCRATCH if tokens < MANY else russians.scratch_elements(16, rows, tokens)
+
+
+@compiled
+def multiply(
+    counters: Any,
+    thread: int,
+    threads: int,
+    packed: Bytes,
+    turns: tuple[int, int],
+    x: Activations,
+    out: Sums,
+    work: tuple[Int16, Int16],
+) -> None:
+    """Multiply x by matrices of packed (matrices, words), in turns; see `Kernel`."""
+    start, times = turns
+    prepared, scratch = work
+    blocks = row_blocks(out.shape[1])
+    step = TOGETHER if x.shape[0] < MANY else -(-blocks // threads)
+    for turn in range(start, start + times):
+        prepare(x, prepared, thread, threads)
+        open_shares(counters, thread, threads, blocks)
+        barrier(counters, threads)
+        first, last = take(counters, thread, threads, blocks, step)
+        while first < blocks:
+            product(packed[turn % packed.shape[0]], prepared, x.shape[1], out, scratch[thread], first, last)
+            first, last = take(counters, thread, threads, blocks, step)
+        barrier(counters, threads)
+
+
+KERNEL = Kernel(
+    name="neon",
+    packing="nibble9",
+    word=np.uint8,
+    needs=frozenset({"neon"}),
+    prepared_elements=prepared_elements,
+    scratch_elements=scratch_elements,
+    prepare=prepare,
+    product=product,
+    multiply=multiply,
+)
