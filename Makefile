@@ -44,7 +44,7 @@ dev: $(VENV)/.test ## the environment to work in: editable install with the test
 test: $(VENV)/.test ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
-test-arm: $(VENV)/.test ## run the ARM kernels as a Raspberry Pi 4 and 5 would, in qemu (15 minutes)
+test-arm: $(VENV)/.test ## run the ARM kernels as a Raspberry Pi 4 and 5 would, in qemu (20 minutes)
 	BITSIM_ARM=$${BITSIM_ARM:-1} $(BIN)/python -m pytest tests/arm -v $(ARGS)
 
 check: $(VENV)/.test ## lint, format, types, import direction

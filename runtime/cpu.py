@@ -42,23 +42,23 @@ def features() -> frozenset[str]:
     if platform.machine() in ("aarch64", "arm64"):
         found |= {"neon"}  # every 64-bit ARM has it
         target = settings.CPU_NAME if named else llvm.get_host_cpu_name()
-        found = found - {"dotprod"} | (
-            {"dotprod"} if has_dot_product() and compiles_dot_product(target, text) else set()
-        )
+        found -= {"dotprod"}
+        if has_dot_product() and compiles_dot_product(target, text):
+            found |= {"dotprod"}
     return frozenset(found)
 
 
 def has_dot_product() -> bool:
     """Whether an ARM CPU says that it has SDOT."""
-    system = ctypes.CDLL(None)
     try:
+        system = ctypes.CDLL(None)
         if platform.system() == "Darwin":
             value, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
             key = b"hw.optional.arm.FEAT_DotProd"
             found = system.sysctlbyname(key, ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)) == 0
             return found and bool(value.value)
         return bool(system.getauxval(_HWCAP) & _HWCAP_ASIMDDP)
-    except AttributeError:
+    except (AttributeError, OSError):
         return False
 
 

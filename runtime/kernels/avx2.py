@@ -38,7 +38,7 @@ from ..simd.vector import (
 )
 from . import four_russians as russians
 from .kernel import Activations, Int16, Kernel, Sums, open_shares, row_blocks, share, take
-from .portable import PATTERN_TABLES, STARTS, ZERO, row_bytes, write_places
+from .nibble9_places import PATTERN_TABLES, STARTS, ZERO, row_bytes, write_block_places
 
 Bytes = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]
@@ -274,41 +274,22 @@ def write_patterns(packed: Bytes, taken: int, chunk: int, block: int, patterns: 
 
 @compiled
 def many_tokens(
-    vector: Any, packed: Bytes, prepared: Int16, columns: int, out: Int32, scratch: Int16, first: int, last: int
+    vector: Any, packed: Bytes, prepared: Int16, columns: int, out: Sums, scratch: Int16, blocks: tuple[int, int]
 ) -> None:
-    """Write the row blocks from `first` to before `last` of many tokens with the tables of the Four Russians."""
+    """Write the row blocks from blocks[0] to before blocks[1] of many tokens."""
     starts = STARTS
-    width = lanes(vector)
-    taken, chunks, rows = row_bytes(columns), russians.chunks(columns), (last - first) * ROWS
-    blocks = -(-out.shape[0] // width)
-    together = russians.blocks_together(rows, blocks)
-    places, tables, totals, sums = russians.carve(vector, scratch, rows, together)
-    patterns = np.empty(9 * ROWS, np.uint8)
-    bounds = russians.bounds_of(vector, prepared, blocks, chunks)
-    reach = np.zeros(together, np.int64)  # how large the int16 totals of a token block can be by now
-    flushed = np.zeros(together, np.bool_)
-    for start in range(0, blocks, together):
-        here = min(together, blocks - start)
-        reach[:] = 0
-        flushed[:] = False
-        for chunk in range(chunks):
+    patterns = np.empty(russians.GROUPS * ROWS, np.uint8)
+    taken, (first, last) = row_bytes(columns), blocks
+    rows = (last - first) * ROWS
+    work = russians.begin(vector, prepared, columns, out.shape[0], rows, scratch)
+    for start in russians.starts(work):
+        for chunk in range(russians.chunks(columns)):
             for block in range(first, last):
                 write_patterns(packed, taken, chunk, block, patterns)
-                write_places(patterns, starts, (block - first) * ROWS, rows, width, places)
-            for block in range(here):
-                bound = bounds[(start + block) * chunks + chunk]
-                if reach[block] + bound > russians.LARGEST:
-                    russians.flush(vector, totals, sums, block * rows * width, rows, not flushed[block])
-                    flushed[block] = True
-                    reach[block] = 0
-                place = ((start + block) * chunks + chunk) * russians.COLUMNS * width
-                russians.build_tables(vector, prepared, place, tables)
-                russians.add_chunk(vector, places, tables, totals, block * rows * width, rows, reach[block] == 0)
-                reach[block] += bound
-        for block in range(here):
-            part = sums if flushed[block] else sums[:0]
-            corner = (start + block) * width, first * ROWS
-            russians.write_out(vector, totals, part, block * rows * width, rows, out, corner)
+                row = (block - first) * ROWS
+                write_block_places(patterns, starts, row, rows, lanes(vector), work[russians.PLACES])
+            russians.add_columns(vector, work, start, chunk)
+        russians.write_blocks(vector, work, start, out, first * ROWS)
 
 
 @compiled
@@ -328,9 +309,9 @@ def product(packed: Bytes, prepared: Int16, columns: int, out: Int32, scratch: I
     if out.shape[0] < MANY:
         few_tokens(packed, prepared, row_bytes(columns), out, scratch, first, last)
     elif first < last and out.shape[0] <= NARROW:
-        many_tokens(I16X16, packed, prepared, columns, out, scratch, first, last)
+        many_tokens(I16X16, packed, prepared, columns, out, scratch, (first, last))
     elif first < last:
-        many_tokens(I16X32, packed, prepared, columns, out, scratch, first, last)
+        many_tokens(I16X32, packed, prepared, columns, out, scratch, (first, last))
 
 
 def prepared_elements(columns: int, tokens: int) -> int:

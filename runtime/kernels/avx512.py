@@ -15,10 +15,10 @@ from ..atomics import barrier
 from ..compile import compiled, inlined
 from ..packing.trit48 import COLUMNS, INDEXES, ROWS, WORDS
 from ..simd.avx512 import permute
-from ..simd.vector import I16X16, I16X32, add_into, load, prefetch, shift_in, splat, store, widen
+from ..simd.vector import I16X16, I16X32, add_into, broadcast, lanes, load, prefetch, shift_in, splat, store, widen
 from . import four_russians as russians
-from .kernel import Activations, Int16, Kernel, Sums, open_shares, row_blocks, take
-from .many_tokens import many_tokens
+from .kernel import Activations, Int16, Kernel, Sums, open_shares, row_blocks, share, take
+from .trit48_places import write_places
 
 Words = npt.NDArray[np.uint16]
 Int32 = npt.NDArray[np.int32]
@@ -41,9 +41,10 @@ MASKS = _ADDED_AND_TAKEN.reshape(-1)
 
 
 @inlined
-def table_of(a: Any, b: Any, c: Any, masks: Int16) -> Register:
+def table_of(x: Int16, place: int, masks: Int16) -> Register:
     """Return the 27 sums of three activations in 32 lanes; the last five are 0."""
-    first, second, third = splat(I16X32, a), splat(I16X32, b), splat(I16X32, c)
+    first, second = broadcast(I16X32, x, place), broadcast(I16X32, x, place + 1)
+    third = broadcast(I16X32, x, place + 2)
     sums = (first & load(I16X32, masks, 0)) - (first & load(I16X32, masks, ROWS))
     sums = sums + (second & load(I16X32, masks, 2 * ROWS)) - (second & load(I16X32, masks, 3 * ROWS))
     return sums + (third & load(I16X32, masks, 4 * ROWS)) - (third & load(I16X32, masks, 5 * ROWS))
@@ -51,17 +52,20 @@ def table_of(a: Any, b: Any, c: Any, masks: Int16) -> Register:
 
 @compiled
 def build_tables(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
-    """Write a thread's share of the tables: int16 (tokens, groups of three, 32)."""
+    """Write a thread's share of the tables: int16 (tokens, indexes, 32)."""
     masks = MASKS
     tokens, columns = x.shape
-    triples = -(-columns // COLUMNS) * INDEXES
-    for triple in range(thread * triples // threads, (thread + 1) * triples // threads):
-        column = 3 * triple
-        for token in range(tokens):
-            a = x[token, column] if column < columns else np.int8(0)
-            b = x[token, column + 1] if column + 1 < columns else np.int8(0)
-            c = x[token, column + 2] if column + 2 < columns else np.int8(0)
-            store(prepared, (token * triples + triple) * ROWS, table_of(a, b, c, masks))
+    groups = -(-columns // COLUMNS)
+    first, last = share(groups, thread, threads)
+    wide = np.zeros(COLUMNS, np.int16)
+    for token in range(tokens):
+        for group in range(first, last):
+            here = x[token, group * COLUMNS : (group + 1) * COLUMNS]
+            wide[: len(here)] = here
+            wide[len(here) :] = 0
+            for index in range(INDEXES):
+                place = ((token * groups + group) * INDEXES + index) * ROWS
+                store(prepared, place, table_of(wide, 3 * index, masks))
 
 
 @inlined
@@ -219,6 +223,20 @@ def few_tokens(packed: Words, groups: int, tables: Int16, out: Int32, sums: Int3
 
 
 @compiled
+def many_tokens(
+    vector: Any, packed: Words, prepared: Int16, columns: int, out: Sums, scratch: Int16, blocks: tuple[int, int]
+) -> None:
+    """Write the row blocks from blocks[0] to before blocks[1] of many tokens."""
+    first, last = blocks
+    work = russians.begin(vector, prepared, columns, out.shape[0], (last - first) * ROWS, scratch)
+    for start in russians.starts(work):
+        for chunk in range(russians.chunks(columns)):
+            write_places(packed, columns, chunk, blocks, lanes(vector), work[russians.PLACES])
+            russians.add_columns(vector, work, start, chunk)
+        russians.write_blocks(vector, work, start, out, first * ROWS)
+
+
+@compiled
 def prepare(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
     """Write a thread's share of what all rows need of the activations."""
     if x.shape[0] < MANY:
@@ -239,9 +257,9 @@ def product(packed: Words, prepared: Int16, columns: int, out: Int32, scratch: I
     elif tokens < MANY:
         few_tokens(packed, groups, prepared, out, scratch[:256].view(np.int32), first, last)
     elif first < last and tokens <= NARROW:
-        many_tokens(I16X16, packed, prepared, columns, out, scratch, first, last)
+        many_tokens(I16X16, packed, prepared, columns, out, scratch, (first, last))
     elif first < last:
-        many_tokens(I16X32, packed, prepared, columns, out, scratch, first, last)
+        many_tokens(I16X32, packed, prepared, columns, out, scratch, (first, last))
 
 
 def prepared_elements(columns: int, tokens: int) -> int:

@@ -5,7 +5,17 @@ addition each (the "method of the Four Russians": Arlazarov, Dinic, Kronrod, Far
 four weights of a row then are the address of its sum: one add with a memory operand does 4 x 32 multiply-accumulates,
 and all rows share the tables. Loads bind: two of 64 bytes a cycle make 256 weights, against 128 of two vpdpbusd.
 
-A layout's own part is to write, for nine groups of four columns, the place of each row's sum (`Places`).
+A layout's own part is to write, for nine groups of four columns, the place of each row's sum (`Places`):
+
+    work = begin(vector, prepared, columns, tokens, rows, scratch)
+    for start in starts(work):
+        for chunk in range(chunks(columns)):
+            write_places(..., chunk, ..., work[PLACES])
+            add_columns(vector, work, start, chunk)
+        write_blocks(vector, work, start, out, first_row)
+
+An int16 total holds as many chunks as the activations allow: `reach` is how large the totals of a token block can be
+by now, and before they could overflow they are added to int32 sums (`flushed`).
 """
 
 from typing import Any
@@ -22,6 +32,7 @@ from ..simd.vector import (
     interleave_high,
     interleave_low,
     lanes,
+    larger,
     load,
     splat,
     store,
@@ -41,6 +52,8 @@ Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
 Register = Any
+Work = Any  # prepared, places, tables, int16 totals, int32 sums, bounds (token blocks, chunks), reach, flushed
+PLACES = 1  # in Work
 Places = npt.NDArray[np.uint16]  # (rows, 4), (rows, 4), (rows): elements / 4 from the start of the tables, per group
 
 
@@ -213,33 +226,75 @@ def scratch_elements(width: int, rows: int, tokens: int) -> int:
     return GROUPS * rows + GROUPS * PATTERNS * width + 3 * together * rows * width
 
 
-@inlined
-def carve(vector: Any, scratch: Int16, rows: int, together: int) -> Any:
-    """Return places, tables, totals and sums as parts of a thread's scratch memory."""
+@compiled
+def bounds_of(vector: Any, prepared: Int16, blocks: int, chunks_: int) -> Int32:
+    """Return how large a sum of each chunk's columns can be: int32 (blocks, chunks), largest over a block's tokens."""
     width = lanes(vector)
+    bounds = np.empty((blocks, chunks_), np.int32)
+    reach = np.empty(width, np.int16)
+    nothing = splat(vector, 0)
+    for block in range(blocks):
+        for chunk in range(chunks_):
+            start = (block * chunks_ + chunk) * COLUMNS * width
+            total = nothing
+            for column in range(COLUMNS):
+                x = load(vector, prepared, start + column * width)
+                total = total + larger(x, nothing - x)  # at most 36 x 128
+            store(reach, 0, total)
+            bounds[block, chunk] = reach.max()
+    return bounds
+
+
+@compiled
+def begin(vector: Any, prepared: Int16, columns: int, tokens: int, rows: int, scratch: Int16) -> Work:
+    """Lay out a thread's scratch memory for `rows` rows: see `Work`."""
+    width, token_blocks = lanes(vector), -(-tokens // lanes(vector))
+    together = blocks_together(rows, token_blocks)
     tables = GROUPS * rows
     totals = tables + GROUPS * PATTERNS * width
     sums = totals + together * rows * width
     end = sums + 2 * together * rows * width
     return (
+        prepared,
         scratch[:tables].view(np.uint16),
         scratch[tables:totals],
         scratch[totals:sums],
         scratch[sums:end].view(np.int32),
+        bounds_of(vector, prepared, token_blocks, chunks(columns)),
+        np.zeros(together, np.int64),
+        np.zeros(together, np.bool_),
     )
 
 
 @compiled
-def bounds_of(vector: Any, prepared: Int16, blocks: int, chunks_: int) -> Int32:
-    """Return how large a sum of each chunk's columns can be: int32 (blocks, chunks), largest over a block's tokens."""
-    width = lanes(vector)
-    bounds = np.empty(blocks * chunks_, np.int32)
-    reach = np.empty(width, np.int32)
-    for place in range(blocks * chunks_):
-        reach[:] = 0
-        start = place * COLUMNS * width
-        for column in range(COLUMNS):
-            for lane in range(width):
-                reach[lane] += abs(np.int32(prepared[start + column * width + lane]))
-        bounds[place] = reach.max()
-    return bounds
+def add_columns(vector: Any, work: Work, start: int, chunk: int) -> None:
+    """Add nine groups of columns, whose places are written, to the totals of the token blocks from `start` on."""
+    prepared, places, tables, totals, sums, bounds, reach, flushed = work
+    rows, width = len(places) // GROUPS, lanes(vector)
+    for block in range(min(len(reach), len(bounds) - start)):
+        place = block * rows * width
+        bound = bounds[start + block, chunk]
+        if chunk == 0:
+            reach[block], flushed[block] = 0, False
+        if reach[block] + bound > LARGEST:
+            flush(vector, totals, sums, place, rows, not flushed[block])
+            reach[block], flushed[block] = 0, True
+        build_tables(vector, prepared, ((start + block) * bounds.shape[1] + chunk) * COLUMNS * width, tables)
+        add_chunk(vector, places, tables, totals, place, rows, chunk == 0 or reach[block] == 0)
+        reach[block] += bound
+
+
+@compiled
+def write_blocks(vector: Any, work: Work, start: int, out: Int32, first_row: int) -> None:
+    """Write the sums of the token blocks from `start` on into out (tokens, rows), from a row on."""
+    _, places, _, totals, sums, bounds, reach, flushed = work
+    rows, width = len(places) // GROUPS, lanes(vector)
+    for block in range(min(len(reach), len(bounds) - start)):
+        part = sums if flushed[block] else sums[:0]
+        write_out(vector, totals, part, block * rows * width, rows, out, ((start + block) * width, first_row))
+
+
+@inlined
+def starts(work: Work) -> range:
+    """Return the token blocks at which to start: all of a start are worked on together."""
+    return range(0, len(work[5]), len(work[6]))

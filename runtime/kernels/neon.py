@@ -6,8 +6,9 @@ lookups and eight adds. After eight nibbles the bytes are full, and uaddw and sa
 tokens on the tables of `four_russians` are quicker.
 
 Cycles for 64 weights on a Cortex-A72 and an A76 by LLVM's timing models (`make test-arm` prints them): 8.2 and 4.7.
-Tried: three weights an index in tables of two registers, as AVX-512 has them (`trit9`): 10.9 and 4.5. This without the
-branch in the loop, so that registers are spilled: 9.1 and 5.6.
+Tried: three weights an index in tables of two registers, as AVX-512 has them: 10.9 and 4.5. Two weights an index, as in
+`trit4`: 9.4 and 5.3. This without the branch in the loop, so that registers are spilled: 8.3 and 4.8. Two registers
+gain a twentieth on the one and lose a quarter on the other, and `nibble9` is also the layout of `portable`.
 """
 
 from typing import Any
@@ -35,7 +36,8 @@ from ..simd.vector import (
 )
 from . import four_russians as russians
 from .kernel import Activations, Int16, Kernel, Sums, open_shares, row_blocks, share, take
-from .portable import MASKS, PATTERN_TABLES, STARTS, ZERO, nibble_sums, row_bytes, write_places
+from .nibble9_places import PATTERN_TABLES, STARTS, ZERO, row_bytes, write_block_places
+from .nibble9_sums import MASKS, nibble_sums
 
 Bytes = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]
@@ -161,41 +163,22 @@ def write_patterns(packed: Bytes, taken: int, chunk: int, block: int, patterns: 
 
 @compiled
 def many_tokens(
-    packed: Bytes, prepared: Int16, columns: int, out: Int32, scratch: Int16, first: int, last: int
+    packed: Bytes, prepared: Int16, columns: int, out: Sums, scratch: Int16, blocks: tuple[int, int]
 ) -> None:
-    """Write the row blocks from `first` to before `last` of many tokens with the tables of the Four Russians."""
+    """Write the row blocks from blocks[0] to before blocks[1] of many tokens."""
     starts = STARTS
-    width = lanes(I16X16)
-    taken, chunks, rows = row_bytes(columns), russians.chunks(columns), (last - first) * ROWS
-    blocks = -(-out.shape[0] // width)
-    together = russians.blocks_together(rows, blocks)
-    places, tables, totals, sums = russians.carve(I16X16, scratch, rows, together)
-    patterns = np.empty(9 * ROWS, np.uint8)
-    bounds = russians.bounds_of(I16X16, prepared, blocks, chunks)
-    reach = np.zeros(together, np.int64)  # how large the int16 totals of a token block can be by now
-    flushed = np.zeros(together, np.bool_)
-    for start in range(0, blocks, together):
-        here = min(together, blocks - start)
-        reach[:] = 0
-        flushed[:] = False
-        for chunk in range(chunks):
+    patterns = np.empty(russians.GROUPS * ROWS, np.uint8)
+    taken, (first, last) = row_bytes(columns), blocks
+    rows = (last - first) * ROWS
+    work = russians.begin(I16X16, prepared, columns, out.shape[0], rows, scratch)
+    for start in russians.starts(work):
+        for chunk in range(russians.chunks(columns)):
             for block in range(first, last):
                 write_patterns(packed, taken, chunk, block, patterns)
-                write_places(patterns, starts, (block - first) * ROWS, rows, width, places)
-            for block in range(here):
-                bound = bounds[(start + block) * chunks + chunk]
-                if reach[block] + bound > russians.LARGEST:
-                    russians.flush(I16X16, totals, sums, block * rows * width, rows, not flushed[block])
-                    flushed[block] = True
-                    reach[block] = 0
-                place = ((start + block) * chunks + chunk) * russians.COLUMNS * width
-                russians.build_tables(I16X16, prepared, place, tables)
-                russians.add_chunk(I16X16, places, tables, totals, block * rows * width, rows, reach[block] == 0)
-                reach[block] += bound
-        for block in range(here):
-            part = sums if flushed[block] else sums[:0]
-            corner = (start + block) * width, first * ROWS
-            russians.write_out(I16X16, totals, part, block * rows * width, rows, out, corner)
+                row = (block - first) * ROWS
+                write_block_places(patterns, starts, row, rows, lanes(I16X16), work[russians.PLACES])
+            russians.add_columns(I16X16, work, start, chunk)
+        russians.write_blocks(I16X16, work, start, out, first * ROWS)
 
 
 @compiled
@@ -213,7 +196,7 @@ def product(packed: Bytes, prepared: Int16, columns: int, out: Int32, scratch: I
     if out.shape[0] < MANY:
         few_tokens(packed, prepared, row_bytes(columns), out, scratch[:SCRATCH].view(np.int32), first, last)
     elif first < last:
-        many_tokens(packed, prepared, columns, out, scratch, first, last)
+        many_tokens(packed, prepared, columns, out, scratch, (first, last))
 
 
 def prepared_elements(columns: int, tokens: int) -> int:

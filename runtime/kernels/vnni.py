@@ -34,11 +34,10 @@ def prepare(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
     bytes_ = fours.view(np.int8)
     first, last = share(tokens, thread, threads)
     for token in range(first, last):
-        sums[token] = 0
-        for column in range(groups * COLUMNS):
-            value = x[token, column] if column < columns else np.int8(0)
-            bytes_[token * groups * COLUMNS + column] = value
-            sums[token] += value
+        start = token * groups * COLUMNS
+        bytes_[start : start + columns] = x[token]
+        bytes_[start + columns : start + groups * COLUMNS] = 0
+        sums[token] = x[token].sum()
 
 
 @inlined

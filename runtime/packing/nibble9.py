@@ -25,7 +25,7 @@ COLUMNS = 36  # of a group of 8 bytes
 GROUP = 8
 ILLEGAL = 15  # the low nibble that is no code
 
-# Found by search: every vector of three weights is the sum of one of FIVE and one of EIGHT (4 and 8 do not do).
+# Found by search: every vector of three weights is the sum of one of FIVE and one of EIGHT. No FOUR was found.
 _FIVE = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, 0, 0), (0, 0, 1))
 _EIGHT = ((1, 1, 0), (-1, 1, 0), (0, 1, 0), (1, -1, 0), (1, 0, 0), (-1, -1, 0), (0, 0, -1), (0, 0, 1))
 

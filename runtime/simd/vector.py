@@ -175,6 +175,18 @@ def add_into(typing: Any, array: Any, offset: Any, value: Any) -> Any:
 
 
 @instruction
+def larger(typing: Any, left: Any, right: Any) -> Any:
+    """larger(left, right): the larger of two signed numbers in each lane."""
+    if not (isinstance(left, Vector) and left == right):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return call(builder, f"llvm.smax.v{left.lanes}i{left.bits}", left.llvm, list(arguments))
+
+    return left(left, right), generate
+
+
+@instruction
 def shift_in(typing: Any, value: Any, source: Any, bits: Any) -> Any:
     """shift_in(value, source, bits): shifted left by `bits`, filled up with the uppermost bits of source."""
     if not (isinstance(value, Vector) and value == source and isinstance(bits, types.Integer)):

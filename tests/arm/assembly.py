@@ -11,8 +11,7 @@ from .emulation import MissingError, command, have_packages
 LABEL = re.compile(r"^(\.L\w+):")
 JUMP = re.compile(r"^\s+(?:b|b\.\w+|cbn?z\s+\w+,|tbn?z\s+\w+,.*,)\s*(\.L\w+)$")
 BRANCH = re.compile(r"(?:b|b\.\w+|cbn?z|tbn?z|bl|blr|ret)$")
-MULTIPLY = re.compile(r"[us]?mul|[us]?ml[as]|sq?r?d?mul|[su]dot|usdot|f?n?m?add$|madd|msub|pmul")
-SCALAR_ADDRESS = re.compile(r"madd|msub")
+MULTIPLY = re.compile(r"\w*(?:mul|ml[as]|dot)\w*\s+v\d")  # of registers' lanes; a loop may reckon addresses as it likes
 
 MODELS = {
     # llvm-mca's own model of the A76 is the A57's. The Neoverse N1 is its twin, here told to dispatch four a cycle.
@@ -45,7 +44,7 @@ def mix(loop: list[str]) -> Counter[str]:
 
 def multiplications(loop: list[str]) -> list[str]:
     """Return the instructions of a loop that multiply elements of registers."""
-    return [line for line in loop if MULTIPLY.match(line.split()[0]) and not SCALAR_ADDRESS.match(line)]
+    return [line for line in loop if MULTIPLY.match(line)]
 
 
 class TimingModel:

@@ -59,7 +59,8 @@ CORES = {
     for core in (
         Core("cortex-a72", "cortex-a72", "0xd08", "fp asimd evtstrm crc32 cpuid"),  # Raspberry Pi 4
         Core("cortex-a76", "cortex-a76", "0xd0b", "fp asimd evtstrm aes crc32 atomics cpuid asimddp"),  # Raspberry Pi 5
-        Core("unknown", "cortex-a76", "0x001", "fp asimd evtstrm aes crc32 atomics cpuid asimddp"),
+        Core("unknown old", "cortex-a53", "0x001", "fp asimd evtstrm crc32 cpuid"),
+        Core("unknown new", "cortex-a76", "0x002", "fp asimd evtstrm aes crc32 atomics cpuid asimddp"),
     )
 }
 
@@ -158,7 +159,7 @@ class Emulator:
 
     def _prefix(self, core: Core) -> Path:
         """Return the root folder as a core sees it: the same for all but /proc/cpuinfo."""
-        prefix = self.folder / f"root-{core.name}"
+        prefix = self.folder / f"root-{core.name.replace(' ', '-')}"
         (prefix / "proc").mkdir(parents=True, exist_ok=True)
         (prefix / "proc/cpuinfo").write_text(CPUINFO.format(features=core.features, part=core.part))
         for part in ("lib", "usr", "etc"):
@@ -180,7 +181,7 @@ class Emulator:
         environment = {
             "PYTHONPATH": os.pathsep.join(str(path) for path in paths),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "NUMBA_CACHE_DIR": str(self.scratch / f"numba-{core.name}"),
+            "NUMBA_CACHE_DIR": str(self.scratch / f"numba-{core.qemu}-{core.part}"),
             "OPENBLAS_NUM_THREADS": "1",
         }
         start: list[str | Path] = [self.qemu, "-cpu", core.qemu, "-L", prefix, prefix / "usr/bin" / self.python]

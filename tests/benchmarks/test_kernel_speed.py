@@ -96,7 +96,7 @@ def test_avx2_against_vpmaddubsw(show: Any) -> None:
     """On a CPU with AVX2 alone: numba compiles for one in a process of its own."""
     if "avx2" not in KERNELS or "avx2" not in cpu.features():
         pytest.skip("this CPU has no AVX2")
-    command = [COMMAND, "bench", "--kernels", "--kernel", "avx2", "--kernel", "maddubs", "--format", "json"]
+    command = [str(COMMAND), "bench", "--kernels", "--kernel", "avx2", "--kernel", "maddubs", "--format", "json"]
     narrow = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": HASWELL}
     run = subprocess.run(command, check=True, capture_output=True, env=os.environ | narrow)
     rows = json.loads(run.stdout)["results"]

@@ -1,4 +1,4 @@
-"""The words of trit48 and the tables of the Four Russians: products of many tokens on any CPU with vector registers."""
+"""From the words of `trit48` to places in the tables of `four_russians`, 32 rows at once on any vector registers."""
 
 from typing import Any
 
@@ -7,9 +7,8 @@ import numpy.typing as npt
 
 from ..compile import compiled, inlined
 from ..packing.trit48 import COLUMNS, INDEXES, ROWS, WORDS
-from ..simd.vector import I16X32, I32X16, interleave_high, interleave_low, lanes, load, reinterpret, splat, store
+from ..simd.vector import I16X32, I32X16, interleave_high, interleave_low, load, reinterpret, splat, store
 from . import four_russians as russians
-from .kernel import Int16, Sums
 
 Words = npt.NDArray[np.uint16]
 Register = Any
@@ -95,9 +94,10 @@ def three_patterns(packed: Words, groups: int, block: int, triple: int) -> Any:
 
 
 @compiled
-def write_places(packed: Words, groups: int, chunk: int, first: int, last: int, width: int, places: Words) -> None:
+def write_places(packed: Words, columns: int, chunk: int, blocks: tuple[int, int], width: int, places: Words) -> None:
     """Write where the sums of nine groups of four columns lie, for the rows of the blocks; see `russians.Places`."""
-    rows = (last - first) * ROWS
+    first, last = blocks
+    groups, rows = -(-columns // COLUMNS), (last - first) * ROWS
     for block in range(first, last):
         row = (block - first) * ROWS
         a, b, c = three_patterns(packed, groups, block, chunk * TRIPLES)
@@ -109,39 +109,3 @@ def write_places(packed: Words, groups: int, chunk: int, first: int, last: int, 
         store_four(places, 4 * row, a, b, c, d)
         store_four(places, 4 * (rows + row), e, f, g, h)
         store(places, 8 * rows + row, i)
-
-
-@compiled
-def many_tokens(
-    vector: Any, packed: Words, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int
-) -> None:
-    """Write the row blocks from `first` to before `last` of many tokens with the tables of the Four Russians."""
-    width = lanes(vector)
-    groups, chunks, rows = -(-columns // COLUMNS), russians.chunks(columns), (last - first) * ROWS
-    blocks = -(-out.shape[0] // width)
-    together = russians.blocks_together(rows, blocks)
-    places, tables, totals, sums = russians.carve(vector, scratch, rows, together)
-    bounds = russians.bounds_of(vector, prepared, blocks, chunks)
-    reach = np.zeros(together, np.int64)  # how large the int16 totals of a token block can be by now
-    flushed = np.zeros(together, np.bool_)
-    for start in range(0, blocks, together):
-        here = min(together, blocks - start)
-        reach[:] = 0
-        flushed[:] = False
-        for chunk in range(chunks):
-            write_places(packed, groups, chunk, first, last, width, places)
-            for block in range(here):
-                bound = bounds[(start + block) * chunks + chunk]
-                if reach[block] + bound > russians.LARGEST:
-                    russians.flush(vector, totals, sums, block * rows * width, rows, not flushed[block])
-                    flushed[block] = True
-                    reach[block] = 0
-                russians.build_tables(
-                    vector, prepared, ((start + block) * chunks + chunk) * russians.COLUMNS * width, tables
-                )
-                russians.add_chunk(vector, places, tables, totals, block * rows * width, rows, reach[block] == 0)
-                reach[block] += bound
-        for block in range(here):
-            part = sums if flushed[block] else sums[:0]
-            place = (start + block) * width, first * ROWS
-            russians.write_out(vector, totals, part, block * rows * width, rows, out, place)
