@@ -18,7 +18,8 @@ PACKINGS: dict[str, float] = {
     "2bit": 2.0,  # four codes in a byte: Hugging Face uint8, I2_S, T-MAC
     "tq2_0": 66 * 8 / 256,  # llama.cpp: 64 bytes of codes and an fp16 scale in 256 weights
     "tq1_0": 54 * 8 / 256,  # llama.cpp: 48 + 4 bytes in base 3 and an fp16 scale in 256 weights
-    "trit9": 16 / 9,  # nine weights in a 16-bit word: bitsim's lookup kernels
+    "trit48": 80 / 48,  # 48 weights in five 16-bit words: bitsim's kernel for AVX-512
+    "nibble9": 16 / 9,  # nine weights in two bytes: bitsim's kernels for AVX2, NEON and any CPU
     "five": 8 / 5,  # five weights in a byte: 3^5 = 243 <= 256
     "entropy": 1.584962500721156,  # log2(3), the floor for equally likely -1, 0, +1
 }

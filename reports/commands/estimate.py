@@ -43,7 +43,9 @@ _SERVING_OPTIONS = (*_ANY_MODE, "serving", "engine", "prompt_tokens", "new_token
     help="How several devices share the model.",
 )
 @click.option("--threads", type=int, help="CPU threads (default: all).")
-@click.option("--packing", help="Layout of ternary weights: 2bit (default), tq1_0, tq2_0, trit9, five, entropy.")
+@click.option(
+    "--packing", help="Layout of ternary weights: 2bit (default), tq1_0, tq2_0, trit48, nibble9, five, entropy."
+)
 @click.option("--kv-bits", type=float, help="Bits of a KV cache element (default: the scheme's).")
 @click.option("--skip-zeros", is_flag=True, help="Leave out additions of zero weights.")
 @click.option("--tokens", type=Count(), help="Training tokens, such as 2T: adds the loss of a published law.")

@@ -47,7 +47,7 @@ def multiply(
 
 KERNEL = Kernel(
     name="reference",
-    packing="trit9",
+    packing="trit48",
     word=np.uint16,
     needs=frozenset(),
     prepared_elements=lambda columns, tokens: columns * tokens,

@@ -6,8 +6,6 @@ from .hugging_face import HuggingFace
 from .i2_s import I2S
 from .nibble9 import Nibble9
 from .tq import TQ1, TQ2
-from .trit4 import Trit4
-from .trit9 import Trit9
 from .trit48 import Trit48
 
 CODECS: dict[str, Codec] = {
@@ -18,8 +16,6 @@ CODECS: dict[str, Codec] = {
         I2S("i2_s-arm", block=64),
         TQ1(),
         TQ2(),
-        Trit4(),
-        Trit9(),
         Trit48(),
         Nibble9(),
         Dot16(),

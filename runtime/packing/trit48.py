@@ -54,16 +54,17 @@ class Trit48:
         words = flat.view("<u2").reshape(blocks, groups, WORDS, ROWS)
         indexes = (words[:, :, :, None] >> _SHIFTS[:, None]) & 31  # (blocks, groups, words, 3, rows)
         last = np.bitwise_or.reduce((words >> np.uint16(15)) << _LAST[:, None], axis=2)
-        self._refuse(words, (indexes > 26).any(axis=3), np.asarray(last > 26))
+        illegal = np.array((indexes > 26).any(axis=3))
+        illegal[:, :, 0] |= last > 26  # the sixteenth counts with its group's first word
+        self._refuse(words, illegal)
         every = np.concatenate([indexes.reshape(blocks, groups, INDEXES - 1, ROWS), last[:, :, None]], axis=2)
         trits = every[..., None] // _POWERS % 3  # (blocks, groups, indexes, rows, 3)
         grid = trits.transpose(0, 3, 1, 2, 4).reshape(blocks * ROWS, -1)
         return Ternary(grid[:rows, :columns].astype(np.int8) - np.int8(1), np.ones((1, 1), np.float32))
 
-    def _refuse(self, words: npt.NDArray[np.uint16], three: npt.NDArray[np.bool_], last: npt.NDArray[np.bool_]) -> None:
-        """Raise for the first word that holds an index above 26; the sixteenth counts with its group's first word."""
-        three[:, :, 0] |= last
-        if three.any():
-            place = int(np.argmax(three))
+    def _refuse(self, words: npt.NDArray[np.uint16], illegal: npt.NDArray[np.bool_]) -> None:
+        """Raise for the first word that holds an index above 26."""
+        if illegal.any():
+            place = int(np.argmax(illegal))
             value = int(words.reshape(-1)[place])
             raise BitsimError(f"{self.name}: word {place:,}: {value:#06x} holds no ternary code")

@@ -70,7 +70,15 @@ def test_packings_are_at_or_above_the_entropy_of_a_trit() -> None:
     assert min(PACKINGS.values()) == PACKINGS["entropy"]
     assert (
         pytest.approx(
-            {"2bit": 2.0, "tq2_0": 2.0625, "tq1_0": 1.6875, "trit9": 16 / 9, "five": 1.6, "entropy": math.log2(3)}
+            {
+                "2bit": 2.0,
+                "tq2_0": 2.0625,
+                "tq1_0": 1.6875,
+                "trit48": 5 / 3,
+                "nibble9": 16 / 9,
+                "five": 1.6,
+                "entropy": math.log2(3),
+            }
         )
         == PACKINGS
     )

@@ -127,11 +127,8 @@ def test_any_bytes_are_a_matrix_that_packs_to_them_or_are_refused(name: str, dat
         ("tq2_0", 256, 63, 0b00110000, "tq2_0: byte 63: 0x30"),
         ("tq1_0", 256, 47, 1, "tq1_0: byte 47: 0x01"),
         ("tq1_0", 256, 48, 2, "tq1_0: byte 48: 0x02"),  # a code of five digits where only four are
-        ("trit9", 9, 1, 0x80, "trit9: word 0: 0x"),
-        ("trit9", 9, 2, 0x1F, "trit9: word 1: 0x"),
-        ("trit4", 4, 3, 0x49, "trit4: byte 3: 0x49"),
-        ("trit4", 4, 3, 0x94, "trit4: byte 3: 0x94"),
         ("trit48", 48, 2 * (32 * 2 + 1), 0x1F, "trit48: word 65: 0x"),
+        ("nibble9", 36, 33, 0x0F, "nibble9: byte 33: 0x0f"),
         ("dot16", 16, 7, 0x7F, "dot16: byte 7: 0x7f"),
     ],
 )
@@ -162,7 +159,14 @@ def test_wrong_weights_shapes_and_sizes_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("packing", "name"),
-    [("tq1_0", "tq1_0"), ("tq2_0", "tq2_0"), ("2bit", "hf"), ("2bit", "trit4"), ("2bit", "dot16"), ("trit9", "trit9")],
+    [
+        ("tq1_0", "tq1_0"),
+        ("tq2_0", "tq2_0"),
+        ("2bit", "hf"),
+        ("2bit", "dot16"),
+        ("trit48", "trit48"),
+        ("nibble9", "nibble9"),
+    ],
 )
 def test_the_simulator_counts_the_bytes_that_are_packed(packing: str, name: str) -> None:
     rows, columns = 4 * 32, 256 * 9  # whole blocks of every layout
