@@ -98,12 +98,6 @@ def last_level_cache_bytes() -> int:
     return max(sizes, default=0) or 32 << 20
 
 
-@cache
-def first_level_cache_bytes() -> int:
-    """Return the size of a core's data cache, or 32 KiB where the system does not say."""
-    return _cache_bytes(Path("/sys/devices/system/cpu/cpu0/cache/index0/size")) or 32 << 10
-
-
 def _cache_bytes(path: Path) -> int:
     try:
         text = path.read_text().strip()

@@ -6,9 +6,9 @@ lookups and eight adds. After eight nibbles the bytes are full, and uaddw and sa
 tokens on the tables of `four_russians` are quicker.
 
 Cycles for 64 weights on a Cortex-A72 and an A76 by LLVM's timing models (`make test-arm` prints them): 8.2 and 4.7.
-Tried: three weights an index in tables of two registers, as AVX-512 has them: 10.9 and 4.5. Two weights an index, as in
-`trit4`: 9.4 and 5.3. This without the branch in the loop, so that registers are spilled: 8.3 and 4.8. Two registers
-gain a twentieth on the one and lose a quarter on the other, and `nibble9` is also the layout of `portable`.
+Tried: three weights an index in tables of two registers, nine weights in 16 bits: 10.9 and 4.5. Two weights an index,
+four in a byte: 9.4 and 5.3. This without the branch in the loop, so that registers are spilled: 8.3 and 4.8. Two
+registers gain a twentieth on the A76 and cost a third on the A72, and `nibble9` is also the layout of `avx2` and `portable`.
 """
 
 from typing import Any

@@ -55,9 +55,11 @@ class TimingModel:
         self.environment: dict[str, str] = {}
         self.program = shutil.which("llvm-mca-19") or self._unpacked(folder / "llvm") or shutil.which("llvm-mca") or ""
         self.version = ""
+        self.knows_a76 = False  # older ones take it and the N1 for an A57
         if self.program:
             said = command([self.program, "--version"], **self.environment)
             self.version = (re.search(r"LLVM version \S+", said) or ["an unknown version"])[0]
+            self.knows_a76 = int((re.search(r"version (\d+)", said) or ["", "0"])[1]) >= 19
 
     def _unpacked(self, folder: Path) -> str:
         try:

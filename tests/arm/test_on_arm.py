@@ -112,7 +112,9 @@ def test_cycles(request: pytest.FixtureRequest, loops: Loops, model: assembly.Ti
     if not model.program:
         pytest.skip("no llvm-mca")
     found: dict[str, float] = {}
-    say(request, f"\n{core}, by llvm-mca of {model.version}, {' '.join(assembly.MODELS[core])}")
+    known = core != "cortex-a76" or model.knows_a76
+    doubt = "" if known else " (too old: it takes the A76 for an A57)"
+    say(request, f"\n{core}, by llvm-mca of {model.version}{doubt}, {' '.join(assembly.MODELS[core])}")
     for name, weights in WEIGHTS.items():
         loop = loops(core).get(name)
         cycles = model.cycles(loop, core) if loop else None
@@ -123,7 +125,7 @@ def test_cycles(request: pytest.FixtureRequest, loops: Loops, model: assembly.Ti
         say(request, f"  {name:<17} {found[name]:6.2f} cycles for 64 weights: {counts}")
     if not found:
         pytest.skip(f"llvm-mca of {model.version} does not know {core}")
-    assert found["neon"] <= min(found["without_branch"], found.get("sdot", 99.0))
+    assert not known or found["neon"] <= min(found["without_branch"], found.get("sdot", 99.0))
 
 
 @pytest.mark.parametrize("core", PI)

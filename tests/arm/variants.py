@@ -23,7 +23,7 @@ def nine(words: Any, tables: Any, table: Any, low: Any, high: Any) -> Any:
 
 @compiled
 def two_registers(packed: Any, groups: Any, tables: Any, out: Any) -> None:
-    """Three weights an index, in the layout trit9; 18 weights a turn."""
+    """Three weights an index, nine in a 16-bit word; 18 weights a turn."""
     lows = highs = splat(I16X32, 0)
     group = 0
     while group < groups:
@@ -67,7 +67,7 @@ def without_branch(packed: Any, taken: Any, tables: Any, out: Any) -> None:
 
 @compiled
 def two_weights(packed: Any, groups: Any, tables: Any, out: Any) -> None:
-    """Two weights an index (two bits a weight), in the layout trit4; 16 weights a turn."""
+    """Two weights an index, four in a byte; 16 weights a turn."""
     lows = highs = splat(I16X32, 0)
     group = 0
     while group < groups:

@@ -1,5 +1,6 @@
 """The machine code of the inner loops: the instructions meant, additions, and no multiplication."""
 
+import platform
 import re
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from numba import types
 
-from bitsim.runtime.kernels import KERNELS, available, avx512, four_russians, vnni
+from bitsim.runtime.kernels import KERNELS, available, avx2, avx512, four_russians, maddubs, portable, vnni
 from bitsim.runtime.simd.vector import I16X32
 
 LABEL = re.compile(r"^(\.L[\w.]+):")
@@ -44,41 +45,60 @@ def innermost_loops(lines: list[str]) -> list[list[str]]:
 
 INDEX = types.intp
 WORDS, INT16, INT32, BYTES = (numba.from_dtype(np.dtype(name))[::1] for name in ("u2", "i2", "i4", "u1"))
+PAIR = numba.typeof((0, 0))
 WIDE = types.TypeRef(I16X32)
 
 CASES = [
-    # kernel, function, its arguments, lookups in the loop at least, the instruction that looks up, the one that adds
-    ("avx512", avx512.one_token_four_blocks, (WORDS, INDEX, INT16, INDEX, INT32, INDEX), 12, "vpermw", "vpaddw"),
-    ("avx512", avx512.one_token_one_block, (WORDS, INDEX, INT16, INDEX, INT32, INDEX), 3, "vpermw", "vpaddw"),
-    ("avx512", avx512.two_tokens_two_blocks, (WORDS, INDEX, INT16, INDEX, INT32, INDEX, INDEX), 12, "vpermw", "vpaddw"),
+    # kernel, function, its arguments, instructions that look up and that add, and how many there are at least
+    ("avx512", avx512.one_token_four_blocks, (WORDS, INDEX, INT16, INDEX, INT32, INDEX), {"vpermw": 12, "vpaddw": 12}),
+    ("avx512", avx512.one_token_one_block, (WORDS, INDEX, INT16, INDEX, INT32, INDEX), {"vpermw": 3, "vpaddw": 3}),
+    (
+        "avx512",
+        avx512.two_tokens_two_blocks,
+        (WORDS, INDEX, INT16, INDEX, INT32, INDEX, INDEX),
+        {"vpermw": 12, "vpaddw": 12},
+    ),
     (
         "avx512",
         four_russians.add_chunk,
         (WIDE, WORDS, INT16, INT16, INDEX, INDEX, types.boolean),
-        8,  # the ninth is a load
-        "vpaddw",
-        "vpaddw",
+        {"vpaddw": 8},  # with the sum as an operand in memory; the ninth is a load
     ),
+    ("avx2", avx2.one_token, (BYTES, INDEX, BYTES, INT16, INT32, PAIR), {"vpshufb": 16, "vpaddb": 14}),
+    (
+        "avx2",
+        avx2.two_tokens_or_more,
+        (BYTES, INDEX, BYTES, INDEX, INT16, INT32, PAIR),
+        {"vpshufb": 16, "vpaddb": 14},
+    ),
+    ("portable", portable.eight_rows, (BYTES, INDEX, INDEX, INT16, INDEX, INT32, INDEX), {"addl": 8}),
 ]
 
 
-@pytest.mark.parametrize(("kernel", "function", "arguments", "lookups", "lookup", "add"), CASES)
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="instructions of x86")
+@pytest.mark.parametrize(("kernel", "function", "arguments", "expected"), CASES)
 def test_inner_loops_look_up_and_add_and_never_multiply(
-    kernel: str, function: Any, arguments: tuple[Any, ...], lookups: int, lookup: str, add: str
+    kernel: str, function: Any, arguments: tuple[Any, ...], expected: dict[str, int]
 ) -> None:
     if KERNELS[kernel] not in available():
         pytest.skip(f"this CPU has no {kernel}")
-    loops = [loop for loop in innermost_loops(instructions(function, arguments)) if lookup in loop]
+    lookup = next(iter(expected))
+    loops = [loop for loop in innermost_loops(instructions(function, arguments)) if loop.count(lookup) > 1]
     assert loops
     for loop in loops:
-        assert loop.count(lookup) >= lookups
-        assert loop.count(add) >= loop.count(lookup)
+        assert all(loop.count(name) >= count for name, count in expected.items())
         assert not [instruction for instruction in loop if MULTIPLY.match(instruction)]
 
 
-def test_a_multiplication_would_be_found() -> None:
-    if KERNELS["vnni"] not in available():
-        pytest.skip("this CPU has no vnni")
-    arguments = (BYTES, INDEX, INT32, INDEX, INT32, INDEX)
-    loops = innermost_loops(instructions(vnni.eight_tokens, arguments))
+@pytest.mark.parametrize(
+    ("kernel", "function", "arguments"),
+    [
+        ("vnni", vnni.eight_tokens, (BYTES, INDEX, INT32, INDEX, INT32, INDEX)),
+        ("maddubs", maddubs.one_token, (BYTES, INDEX, INT32, INDEX, INT32, PAIR)),
+    ],
+)
+def test_a_multiplication_would_be_found(kernel: str, function: Any, arguments: Any) -> None:
+    if KERNELS[kernel] not in available():
+        pytest.skip(f"this CPU has no {kernel}")
+    loops = innermost_loops(instructions(function, arguments))
     assert any(MULTIPLY.match(instruction) for loop in loops for instruction in loop)
