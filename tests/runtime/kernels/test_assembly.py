@@ -45,7 +45,7 @@ def innermost_loops(lines: list[str]) -> list[list[str]]:
 
 INDEX = types.intp
 WORDS, INT16, INT32, BYTES = (numba.from_dtype(np.dtype(name))[::1] for name in ("u2", "i2", "i4", "u1"))
-PAIR = numba.typeof((0, 0))
+PAIR: Any = types.UniTuple(INDEX, 2)  # type: ignore[no-untyped-call]
 WIDE = types.TypeRef(I16X32)
 
 CASES = [
