@@ -17,7 +17,8 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size >= 2 * LARGE_PAGE:
-        memory = mmap.mmap(-1, size + LARGE_PAGE)
+        # Private: Linux gives no large pages to shared memory, which is what Python takes where nothing is said.
+        memory = mmap.mmap(-1, size + LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
         raw, unit = np.frombuffer(memory, np.uint8), LARGE_PAGE

@@ -7,8 +7,8 @@ tokens on the tables of `four_russians` are quicker.
 
 Cycles for 64 weights on a Cortex-A72 and an A76 by LLVM's timing models (`make test-arm` prints them): 8.2 and 4.7.
 Tried: three weights an index in tables of two registers, nine weights in 16 bits: 10.9 and 4.5. Two weights an index,
-four in a byte: 9.4 and 5.3. This without the branch in the loop, so that registers are spilled: 8.3 and 4.8. Two
-registers gain a twentieth on the A76 and cost a third on the A72, and `nibble9` is also the layout of `avx2` and `portable`.
+four in a byte: 9.4 and 5.3. This without the branch in the loop, so that registers are spilled: 8.3 and 4.8. Tables of
+two registers gain a twentieth on the A76 and cost a third on the A72; `avx2` and `portable` use `nibble9` too.
 """
 
 from typing import Any
