@@ -1,5 +1,6 @@
 """Numba as bitsim uses it: compiled once per machine, into the user's cache folder."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,15 @@ def _use_cache_folder() -> None:
     """Keep compiled code in the user's cache folder, unless NUMBA_CACHE_DIR says where."""
     settings: Any = numba.config
     if not settings.CACHE_DIR:
-        settings.CACHE_DIR = str(Path(user_cache_dir("bitsim")) / "numba")
+        settings.CACHE_DIR = str(Path(user_cache_dir("bitsim")) / "numba" / _state_of_sources())
+
+
+def _state_of_sources() -> str:
+    """Return a name that changes with any file here: numba itself looks at the calling function's file alone."""
+    here = Path(__file__).parent
+    files = sorted((str(path.relative_to(here)), path.stat()) for path in here.rglob("*.py"))
+    state = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in files)
+    return hashlib.sha256(state.encode()).hexdigest()[:16]
 
 
 _use_cache_folder()

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ..compile import compiled, inlined
 from ..packing.trit48 import COLUMNS, INDEXES, ROWS, WORDS
-from ..simd.vector import I16X32, I32X16, interleave_high, interleave_low, load, reinterpret, splat, store
+from ..simd.vector import I16X32, I32X16, interleave_high, interleave_low, load, prefetch, reinterpret, splat, store
 from . import four_russians as russians
 
 Words = npt.NDArray[np.uint16]
@@ -83,6 +83,12 @@ def index_at(packed: Words, groups: int, block: int, triple: int) -> Register:
 
 
 @inlined
+def word_of(triple: int) -> int:
+    """Return where in a row block the words of the triple-th three columns begin."""
+    return (triple // INDEXES * WORDS + triple % INDEXES // 3) * ROWS
+
+
+@inlined
 def three_patterns(packed: Words, groups: int, block: int, triple: int) -> Any:
     """Return the patterns of three groups of four columns from the four triples that begin at `triple`."""
     return regroup(
@@ -98,7 +104,11 @@ def write_places(packed: Words, columns: int, chunk: int, blocks: tuple[int, int
     """Write where the sums of nine groups of four columns lie, for the rows of the blocks; see `russians.Places`."""
     first, last = blocks
     groups, rows = -(-columns // COLUMNS), (last - first) * ROWS
+    ahead = word_of((chunk + 1) * TRIPLES)
     for block in range(first, last):
+        # For the next chunk: a block's words lie too far from the next one's for the CPU to guess.
+        for word in range(WORDS):
+            prefetch(packed, block * groups * WORDS * ROWS + ahead + word * ROWS)
         row = (block - first) * ROWS
         a, b, c = three_patterns(packed, groups, block, chunk * TRIPLES)
         d, e, f = three_patterns(packed, groups, block, chunk * TRIPLES + 4)
