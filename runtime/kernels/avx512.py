@@ -2,7 +2,7 @@
 
 Three weights make one of 27 patterns, and vpermw takes the low five bits of each lane as index into 32 entries: the
 word itself is the first index, shifted right by 5 the second, by 10 the third; the uppermost bits of five words make a
-sixteenth. For 1,536 weights that is 5 loads, 16 permutes, 16 adds and 15 shifts. From nine tokens on the tables of
+sixteenth. For 1,536 weights that is 5 loads, 16 permutes, 16 adds and 15 shifts. From 13 tokens on the tables of
 `four_russians` are quicker.
 """
 
@@ -29,7 +29,7 @@ TABLES = INDEXES * ROWS  # elements of a group's tables
 STRIDE = WORDS * ROWS  # words of a group of a row block
 TOGETHER = 4  # row blocks that one token is multiplied by at once, with the same tables in registers
 AHEAD = 13  # groups of weights asked for before they are used
-MANY = 9  # tokens from which on the tables of the Four Russians are quicker
+MANY = 13  # tokens from which on the tables of the Four Russians are quicker
 NARROW = 16  # up to so many tokens they need half a register
 
 # For each of three weights, the entries of a table to which it is added, and from which it is taken.
