@@ -42,7 +42,7 @@ class _VectorModel(models.PrimitiveModel):
 
 U8X16, U8X32, U8X64 = Vector(8, 16), Vector(8, 32), Vector(8, 64)
 I16X8, I16X16, I16X32 = Vector(16, 8), Vector(16, 16), Vector(16, 32)
-I32X4, I32X8, I32X16, I32X32 = Vector(32, 4), Vector(32, 8), Vector(32, 16), Vector(32, 32)
+I32X4, I32X8, I32X16 = Vector(32, 4), Vector(32, 8), Vector(32, 16)
 
 
 def instruction(generator: Callable[..., Any]) -> Any:
