@@ -50,11 +50,6 @@ def instruction(generator: Callable[..., Any]) -> Any:
     return intrinsic(generator)
 
 
-def constant(vector: Vector, value: int) -> ir.Constant:
-    """Return a register with the same value in every lane, for use inside intrinsics."""
-    return ir.Constant(vector.llvm, [value] * vector.lanes)
-
-
 def call(builder: Any, name: str, result: ir.Type, arguments: list[Any]) -> Any:
     """Call an LLVM intrinsic by its name."""
     signature = ir.FunctionType(result, [argument.type for argument in arguments])
