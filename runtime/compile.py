@@ -32,18 +32,18 @@ def _state_of_sources() -> str:
 _use_cache_folder()
 
 
-def compiled(function: Function) -> Function:
-    """Compile a function without the GIL and keep the machine code for the next process.
+# Kept for the next process, without the GIL; indexes are not checked: callers check shapes, types, contiguity before.
+OPTIONS = {"cache": True, "nogil": True, "boundscheck": False, "error_model": "numpy"}
 
-    Indexes are not checked: callers check shapes, types and contiguity before (`kernels.check`).
-    """
-    return cast(Function, numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function))
+
+def compiled(function: Function) -> Function:
+    """Compile a function without the GIL and keep the machine code for the next process."""
+    return cast(Function, numba.njit(**cast(Any, OPTIONS))(function))
 
 
 def inlined(function: Function) -> Function:
     """Compile a function into every function that calls it."""
-    options = {"cache": True, "nogil": True, "boundscheck": False, "error_model": "numpy", "forceinline": True}
-    return cast(Function, numba.njit(**cast(Any, options))(function))
+    return cast(Function, numba.njit(**cast(Any, OPTIONS), forceinline=True)(function))
 
 
 class _Watch(_events.Listener):  # type: ignore[misc]

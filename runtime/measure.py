@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from . import bandwidth, cpu
 from .kernels.kernel import Activations, Kernel
-from .kernels.matrix import TernaryMatrix, work_memory
+from .kernels.matrix import TernaryMatrix
 from .memory import aligned
 from .threads import Team
 
@@ -66,7 +66,7 @@ class KernelContender:
         x = random_activations(random, tokens, shape[1])
         size = matrix.packed.nbytes
         for where in ("dram", "cache") if tokens == 1 else ("cache",):
-            packed = aligned((copies(size) if where == "dram" else 1, matrix.packed.size), kernel.word)
+            packed = aligned((copies(size) if where == "dram" else 1, size), np.uint8)
             packed[:] = matrix.packed
             for team in teams:
                 case = Case(kernel.name, kernel.packing, shape, tokens, team.threads, where, size)
@@ -93,12 +93,13 @@ def copies(size: int) -> int:
 
 def _products(team: Team, kernel: Kernel, packed: npt.NDArray[Any], x: Activations, rows: int) -> Run:
     out = np.empty((len(x), rows), np.int32)
-    work = work_memory(kernel, rows, x.shape[1], len(x), team.threads)
+    method = kernel.method(len(x))
+    work = method.work(rows, x.shape[1], len(x), team.threads)
     place = 0
 
     def run(times: int) -> None:
         nonlocal place
-        team.run(kernel.multiply, packed, (place, times), x, out, work)
+        method.multiply(team, packed, (place, times), x, out, work)
         place = (place + times) % len(packed)
 
     return run

@@ -6,7 +6,7 @@ layout `nibble9` four nibbles hold nine weights: 2 shifts, 4 masks, 8 lookups, 7
 
 After eight nibbles the bytes are full. Widening is three operations for 32 bytes: taken as 16-bit lanes of an even and
 an odd byte, the lanes are added up, and so are the lanes shifted right by 8; the even bytes' sum is the first less 256
-times the second, modulo 2^16. From `MANY` tokens on the tables of `four_russians` are quicker.
+times the second, modulo 2^16. For many tokens the tables of `four_russians` are quicker.
 """
 
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..atomics import barrier
 from ..compile import compiled, inlined
 from ..packing.nibble9 import COLUMNS, GROUP, HIGH, LOW, ROWS, bytes_per_row
 from ..simd.avx2 import load_twice, low_bytes, shuffle, sign
@@ -28,7 +27,6 @@ from ..simd.vector import (
     broadcast,
     interleave_high,
     interleave_low,
-    lanes,
     load,
     prefetch,
     reinterpret,
@@ -37,11 +35,12 @@ from ..simd.vector import (
     widen,
 )
 from . import four_russians as russians
-from .kernel import Activations, Int16, Kernel, Sums, open_shares, row_blocks, share, take
-from .nibble9_places import PATTERN_TABLES, STARTS, ZERO, row_bytes, write_block_places
+from . import nibble9_places
+from .kernel import Activations, Compiled, Int16, Int32, Kernel, Packed, Sums, multiplies, prepares, share
+from .nibble9_places import PATTERN_TABLES, ZERO, row_bytes
 
 Bytes = npt.NDArray[np.uint8]
-Int32 = npt.NDArray[np.int32]
+Words = npt.NDArray[np.uint16]
 Register = Any
 
 TABLES = 64  # bytes of the tables of a byte of a row: low nibble's low and high bytes, high nibble's
@@ -52,8 +51,7 @@ BIAS = 128  # added to a byte's sums before each widening, since they are then t
 STEPS_IN_INT16 = 256  # of at most 255 in an unsigned lane
 TOTALS = 64  # int16 elements of a row block's totals: low all, low odd, high all, high odd
 SCRATCH = TOGETHER * (TOTALS + 2 * ROWS)  # int16 elements of scratch memory for a token
-MANY = 14  # tokens from which on the tables of the Four Russians are quicker
-NARROW = 16  # up to so many tokens they need one register
+NARROW, WIDE = 14, 17  # tokens from which on the tables of the Four Russians are quicker, with 16 or 32 lanes
 
 
 # What each of the 16 entries of a nibble's table takes of four activations: the low nibble's, the high nibble's of even
@@ -273,97 +271,64 @@ def write_patterns(packed: Bytes, taken: int, chunk: int, block: int, patterns: 
 
 
 @compiled
-def many_tokens(
-    vector: Any, packed: Bytes, prepared: Int16, columns: int, out: Sums, scratch: Int16, blocks: tuple[int, int]
-) -> None:
-    """Write the row blocks from blocks[0] to before blocks[1] of many tokens."""
-    starts = STARTS
-    patterns = np.empty(russians.GROUPS * ROWS, np.uint8)
-    taken, (first, last) = row_bytes(columns), blocks
-    rows = (last - first) * ROWS
-    work = russians.begin(vector, prepared, columns, out.shape[0], rows, scratch)
-    for start in russians.starts(work):
-        for chunk in range(russians.chunks(columns)):
-            for block in range(first, last):
-                write_patterns(packed, taken, chunk, block, patterns)
-                row = (block - first) * ROWS
-                write_block_places(patterns, starts, row, rows, lanes(vector), work[russians.PLACES])
-            russians.add_columns(vector, work, start, chunk)
-        russians.write_blocks(vector, work, start, out, first * ROWS)
+def write_places(packed: Packed, columns: int, chunk: int, blocks: tuple[int, int], width: int, places: Words) -> None:
+    """Write the places of nine groups of four columns; see `four_russians`."""
+    nibble9_places.write_places(write_patterns, packed, columns, chunk, blocks, width, places)
 
 
-@compiled
-def prepare(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
-    """Write a thread's share of what all rows need of the activations."""
-    if x.shape[0] < MANY:
-        build_tables(x, prepared, thread, threads)
-    elif x.shape[0] <= NARROW:
-        russians.transpose(I16X16, x, prepared, thread, threads)
-    else:
-        russians.transpose(I16X32, x, prepared, thread, threads)
+@prepares
+def prepare_few(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
+    """Write a thread's share of the tables of a few tokens; see `Compiled`."""
+    build_tables(x, prepared, thread, threads)
 
 
-@compiled
-def product(packed: Bytes, prepared: Int16, columns: int, out: Int32, scratch: Int16, first: int, last: int) -> None:
-    """Write the row blocks from `first` to before `last`; see `Kernel`."""
-    if out.shape[0] < MANY:
-        few_tokens(packed, prepared, row_bytes(columns), out, scratch, first, last)
-    elif first < last and out.shape[0] <= NARROW:
-        many_tokens(I16X16, packed, prepared, columns, out, scratch, (first, last))
-    elif first < last:
-        many_tokens(I16X32, packed, prepared, columns, out, scratch, (first, last))
+@multiplies
+def few(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last` of a few tokens; see `Compiled`."""
+    few_tokens(packed, prepared, row_bytes(columns), out, scratch, first, last)
+
+
+@prepares
+def prepare_narrow(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
+    """Turn a thread's share of x for tables of 16 lanes; see `Compiled`."""
+    russians.transpose(I16X16, x, prepared, thread, threads)
+
+
+@multiplies
+def narrow(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last` of up to 16 tokens; see `Compiled`."""
+    russians.multiply(write_places, I16X16, packed, prepared, columns, out, scratch, (first, last))
+
+
+@prepares
+def prepare_wide(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
+    """Turn a thread's share of x for tables of 32 lanes; see `Compiled`."""
+    russians.transpose(I16X32, x, prepared, thread, threads)
+
+
+@multiplies
+def wide(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last` of many tokens; see `Compiled`."""
+    russians.multiply(write_places, I16X32, packed, prepared, columns, out, scratch, (first, last))
 
 
 def prepared_elements(columns: int, tokens: int) -> int:
-    """Return the int16 elements of the prepared activations."""
-    if tokens < MANY:
-        return tokens * bytes_per_row(columns) * TABLES // 2
-    width = 16 if tokens <= NARROW else 32
-    return -(-tokens // width) * width * -(-columns // COLUMNS) * COLUMNS
+    """Return the int16 elements of the tables of a few tokens."""
+    return tokens * bytes_per_row(columns) * TABLES // 2
 
 
 def scratch_elements(rows: int, columns: int, tokens: int) -> int:
-    """Return the int16 elements of scratch memory that a thread with this many rows needs."""
-    return (
-        SCRATCH * tokens if tokens < MANY else russians.scratch_elements(16 if tokens <= NARROW else 32, rows, tokens)
-    )
-
-
-@compiled
-def multiply(
-    counters: Any,
-    thread: int,
-    threads: int,
-    packed: Bytes,
-    turns: tuple[int, int],
-    x: Activations,
-    out: Sums,
-    work: tuple[Int16, Int16],
-) -> None:
-    """Multiply x by matrices of packed (matrices, words), in turns; see `Kernel`."""
-    start, times = turns
-    prepared, scratch = work
-    blocks = row_blocks(out.shape[1])
-    step = TOGETHER if x.shape[0] < MANY else -(-blocks // threads)
-    for turn in range(start, start + times):
-        prepare(x, prepared, thread, threads)
-        open_shares(counters, thread, threads, blocks)
-        barrier(counters, threads)
-        first, last = take(counters, thread, threads, blocks, step)
-        while first < blocks:
-            product(packed[turn % packed.shape[0]], prepared, x.shape[1], out, scratch[thread], first, last)
-            first, last = take(counters, thread, threads, blocks, step)
-        barrier(counters, threads)
+    """Return the int16 elements of scratch memory for a few tokens."""
+    return SCRATCH * tokens
 
 
 KERNEL = Kernel(
     name="avx2",
     packing="nibble9",
-    word=np.uint8,
     needs=frozenset({"avx2"}),
-    prepared_elements=prepared_elements,
-    scratch_elements=scratch_elements,
-    prepare=prepare,
-    product=product,
-    multiply=multiply,
+    methods=(
+        (1, Compiled(prepare_few, few, prepared_elements, scratch_elements, TOGETHER)),
+        (NARROW, russians.method(prepare_narrow, narrow, 16)),
+        (WIDE, russians.method(prepare_wide, wide, 32)),
+    ),
 )

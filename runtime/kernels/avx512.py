@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..atomics import barrier
 from ..compile import compiled, inlined
 from ..packing.trit48 import COLUMNS, INDEXES, ROWS, WORDS
 from ..simd.avx512 import permute
-from ..simd.vector import I16X16, I16X32, add_into, broadcast, lanes, load, prefetch, shift_in, splat, store, widen
+from ..simd.vector import I16X16, I16X32, add_into, broadcast, load, prefetch, shift_in, splat, store, widen
 from . import four_russians as russians
-from .kernel import Activations, Int16, Kernel, Sums, open_shares, row_blocks, share, take
+from .kernel import Activations, Compiled, Int16, Int32, Kernel, Packed, Sums, multiplies, prepares, share
 from .trit48_places import write_places
 
 Words = npt.NDArray[np.uint16]
-Int32 = npt.NDArray[np.int32]
 Register = Any
 
 GROUPS_IN_INT16 = 5  # 5 x 16 lookups of at most 3 x 128 = 30,720 < 32,768
@@ -29,8 +27,7 @@ TABLES = INDEXES * ROWS  # elements of a group's tables
 STRIDE = WORDS * ROWS  # words of a group of a row block
 TOGETHER = 4  # row blocks that one token is multiplied by at once, with the same tables in registers
 AHEAD = 13  # groups of weights asked for before they are used
-MANY = 13  # tokens from which on the tables of the Four Russians are quicker
-NARROW = 16  # up to so many tokens they need half a register
+NARROW, WIDE = 13, 17  # tokens from which on the tables of the Four Russians are quicker, with 16 or 32 lanes
 
 # For each of three weights, the entries of a table to which it is added, and from which it is taken.
 _PATTERNS = np.arange(27)
@@ -222,94 +219,63 @@ def few_tokens(packed: Words, groups: int, tables: Int16, out: Int32, sums: Int3
             one_token(packed, groups, tables, tokens - 1, out, sums, block, block + blocks)
 
 
-@compiled
-def many_tokens(
-    vector: Any, packed: Words, prepared: Int16, columns: int, out: Sums, scratch: Int16, blocks: tuple[int, int]
-) -> None:
-    """Write the row blocks from blocks[0] to before blocks[1] of many tokens."""
-    first, last = blocks
-    work = russians.begin(vector, prepared, columns, out.shape[0], (last - first) * ROWS, scratch)
-    for start in russians.starts(work):
-        for chunk in range(russians.chunks(columns)):
-            write_places(packed, columns, chunk, blocks, lanes(vector), work[russians.PLACES])
-            russians.add_columns(vector, work, start, chunk)
-        russians.write_blocks(vector, work, start, out, first * ROWS)
+@prepares
+def prepare_few(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
+    """Write a thread's share of the tables of a few tokens; see `Compiled`."""
+    build_tables(x, prepared, thread, threads)
 
 
-@compiled
-def prepare(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
-    """Write a thread's share of what all rows need of the activations."""
-    if x.shape[0] < MANY:
-        build_tables(x, prepared, thread, threads)
-    elif x.shape[0] <= NARROW:
-        russians.transpose(I16X16, x, prepared, thread, threads)
+@multiplies
+def few(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last` of a few tokens; see `Compiled`."""
+    words, sums, groups = packed.view(np.uint16), scratch.view(np.int32), -(-columns // COLUMNS)
+    if out.shape[0] == 1:
+        one_token(words, groups, prepared, 0, out, sums, first, last)
     else:
-        russians.transpose(I16X32, x, prepared, thread, threads)
+        few_tokens(words, groups, prepared, out, sums, first, last)
 
 
-@compiled
-def product(packed: Words, prepared: Int16, columns: int, out: Int32, scratch: Int16, first: int, last: int) -> None:
-    """Write the row blocks from `first` to before `last`; see `Kernel`."""
-    tokens = out.shape[0]
-    groups = -(-columns // COLUMNS)
-    if tokens == 1:
-        one_token(packed, groups, prepared, 0, out, scratch[:256].view(np.int32), first, last)
-    elif tokens < MANY:
-        few_tokens(packed, groups, prepared, out, scratch[:256].view(np.int32), first, last)
-    elif first < last and tokens <= NARROW:
-        many_tokens(I16X16, packed, prepared, columns, out, scratch, (first, last))
-    elif first < last:
-        many_tokens(I16X32, packed, prepared, columns, out, scratch, (first, last))
+@prepares
+def prepare_narrow(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
+    """Turn a thread's share of x for tables of 16 lanes; see `Compiled`."""
+    russians.transpose(I16X16, x, prepared, thread, threads)
+
+
+@multiplies
+def narrow(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last` of up to 16 tokens; see `Compiled`."""
+    russians.multiply(write_places, I16X16, packed, prepared, columns, out, scratch, (first, last))
+
+
+@prepares
+def prepare_wide(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
+    """Turn a thread's share of x for tables of 32 lanes; see `Compiled`."""
+    russians.transpose(I16X32, x, prepared, thread, threads)
+
+
+@multiplies
+def wide(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last` of many tokens; see `Compiled`."""
+    russians.multiply(write_places, I16X32, packed, prepared, columns, out, scratch, (first, last))
 
 
 def prepared_elements(columns: int, tokens: int) -> int:
-    """Return the int16 elements of the prepared activations."""
-    if tokens < MANY:
-        return tokens * -(-columns // COLUMNS) * TABLES
-    width = 16 if tokens <= NARROW else 32
-    return -(-tokens // width) * width * russians.chunks(columns) * russians.COLUMNS
+    """Return the int16 elements of the tables of a few tokens."""
+    return tokens * -(-columns // COLUMNS) * TABLES
 
 
 def scratch_elements(rows: int, columns: int, tokens: int) -> int:
-    """Return the int16 elements of scratch memory that a thread with this many rows needs."""
-    return 256 if tokens < MANY else russians.scratch_elements(16 if tokens <= NARROW else 32, rows, tokens)
-
-
-@compiled
-def multiply(
-    counters: Any,
-    thread: int,
-    threads: int,
-    packed: Words,
-    turns: tuple[int, int],
-    x: Activations,
-    out: Sums,
-    work: tuple[Int16, Int16],
-) -> None:
-    """Multiply x by matrices of packed (matrices, words), in turns; see `Kernel`."""
-    start, times = turns
-    prepared, scratch = work
-    blocks = row_blocks(out.shape[1])
-    step = TOGETHER if x.shape[0] < MANY else -(-blocks // threads)
-    for turn in range(start, start + times):
-        prepare(x, prepared, thread, threads)
-        open_shares(counters, thread, threads, blocks)
-        barrier(counters, threads)
-        first, last = take(counters, thread, threads, blocks, step)
-        while first < blocks:
-            product(packed[turn % packed.shape[0]], prepared, x.shape[1], out, scratch[thread], first, last)
-            first, last = take(counters, thread, threads, blocks, step)
-        barrier(counters, threads)
+    """Return the int16 elements of scratch memory for a few tokens: 128 int32 sums."""
+    return 256
 
 
 KERNEL = Kernel(
     name="avx512",
     packing="trit48",
-    word=np.uint16,
     needs=frozenset({"avx512f", "avx512bw"}),
-    prepared_elements=prepared_elements,
-    scratch_elements=scratch_elements,
-    prepare=prepare,
-    product=product,
-    multiply=multiply,
+    methods=(
+        (1, Compiled(prepare_few, few, prepared_elements, scratch_elements, TOGETHER)),
+        (NARROW, russians.method(prepare_narrow, narrow, 16)),
+        (WIDE, russians.method(prepare_wide, wide, 32)),
+    ),
 )

@@ -7,23 +7,25 @@ and all rows share the tables. Loads bind: two of 64 bytes a cycle make 256 weig
 
 A layout's own part is to write, for nine groups of four columns, the place of each row's sum (`Places`):
 
-    work = begin(vector, prepared, columns, tokens, rows, scratch)
-    for start in starts(work):
-        for chunk in range(chunks(columns)):
-            write_places(..., chunk, ..., work[PLACES])
-            add_columns(vector, work, start, chunk)
-        write_blocks(vector, work, start, out, first_row)
+    write_places(packed, columns, chunk, (first, last), width, places)
+
+for the rows of the blocks from `first` to before `last`, in tables `width` lanes wide. A kernel's two entries are then
+
+    transpose(vector, x, prepared, thread, threads)
+    multiply(write_places, vector, packed, prepared, columns, out, scratch, (first, last))
 
 An int16 total holds as many chunks as the activations allow: `reach` is how large the totals of a token block can be
 by now, and before they could overflow they are added to int32 sums (`flushed`).
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..compile import compiled, inlined
+from ..entry import Entry
 from ..simd.vector import (
     I16X16,
     I32X16,
@@ -38,6 +40,7 @@ from ..simd.vector import (
     store,
     widen,
 )
+from .kernel import ROWS_PER_BLOCK, Compiled, Int16, Int32, Packed
 
 GROUPS = 9  # groups of four columns whose tables are in the cache together: 9 x 81 x 64 bytes = 46.7 kB
 COLUMNS = 4 * GROUPS
@@ -48,12 +51,10 @@ SUMS_IN_CACHE = (
     1 << 14
 )  # rows x token blocks worked on together: their int16 totals are to stay in the second-level cache
 
-Int16 = npt.NDArray[np.int16]
-Int32 = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
 Register = Any
 Work = Any  # prepared, places, tables, int16 totals, int32 sums, bounds (token blocks, chunks), reach, flushed
-PLACES = 1  # in Work
+PLACES, BOUNDS, REACH = 1, 5, 6  # in Work
 Places = npt.NDArray[np.uint16]  # (rows, 4), (rows, 4), (rows): elements / 4 from the start of the tables, per group
 
 
@@ -220,12 +221,6 @@ def blocks_together(rows: int, blocks: int) -> int:
     return min(blocks, max(1, SUMS_IN_CACHE // rows))
 
 
-def scratch_elements(width: int, rows: int, tokens: int) -> int:
-    """Return the int16 elements that one thread needs for `rows` rows, filled up to whole blocks."""
-    together = min(-(-tokens // width), max(1, SUMS_IN_CACHE // rows))
-    return GROUPS * rows + GROUPS * PATTERNS * width + 3 * together * rows * width
-
-
 @compiled
 def bounds_of(vector: Any, prepared: Int16, blocks: int, chunks_: int) -> Int32:
     """Return how large a sum of each chunk's columns can be: int32 (blocks, chunks), largest over a block's tokens."""
@@ -295,6 +290,44 @@ def write_blocks(vector: Any, work: Work, start: int, out: Int32, first_row: int
 
 
 @inlined
-def starts(work: Work) -> range:
-    """Return the token blocks at which to start: all of a start are worked on together."""
-    return range(0, len(work[5]), len(work[6]))
+def multiply(
+    write_places: Any,
+    vector: Any,
+    packed: Packed,
+    prepared: Int16,
+    columns: int,
+    out: Int32,
+    scratch: Int16,
+    blocks: tuple[int, int],
+) -> None:
+    """Write the rows of the blocks from blocks[0] to before blocks[1]; see `Compiled`."""
+    first, last = blocks
+    if first < last:
+        work = begin(vector, prepared, columns, out.shape[0], (last - first) * ROWS_PER_BLOCK, scratch)
+        for start in range(0, len(work[BOUNDS]), len(work[REACH])):
+            for chunk in range(chunks(columns)):
+                write_places(packed, columns, chunk, blocks, lanes(vector), work[PLACES])
+                add_columns(vector, work, start, chunk)
+            write_blocks(vector, work, start, out, first * ROWS_PER_BLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The int16 elements that tables of this many lanes need; for `Compiled`."""
+
+    width: int
+
+    def prepared_elements(self, columns: int, tokens: int) -> int:
+        """Return the elements of the prepared activations."""
+        return -(-tokens // self.width) * self.width * -(-columns // COLUMNS) * COLUMNS
+
+    def scratch_elements(self, rows: int, columns: int, tokens: int) -> int:
+        """Return the elements of scratch memory for a thread with `rows` rows, filled up to whole blocks."""
+        together = min(-(-tokens // self.width), max(1, SUMS_IN_CACHE // rows))
+        return GROUPS * rows + GROUPS * PATTERNS * self.width + 3 * together * rows * self.width
+
+
+def method(prepare: Entry, product: Entry, width: int) -> Compiled:
+    """Return the method of a kernel's two entries with tables of this many lanes."""
+    memory = Memory(width)
+    return Compiled(prepare, product, memory.prepared_elements, memory.scratch_elements)

@@ -9,17 +9,13 @@ ik_llama.cpp's IQ2_BN_R4; codes are weight + 1, and the sum of the activations i
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..atomics import barrier
 from ..compile import compiled, inlined
 from ..packing.dot16 import COLUMNS, ROWS
 from ..simd.avx2 import multiply_bytes, multiply_words
 from ..simd.vector import I16X16, I32X8, U8X32, add_into, broadcast, load, prefetch, reinterpret, splat, store
-from .kernel import Activations, Int16, Kernel, Sums, open_shares, row_blocks, share, take
+from .kernel import Activations, Compiled, Int16, Int32, Kernel, Packed, multiplies, prepares, share
 
-Codes = npt.NDArray[np.uint8]
-Int32 = npt.NDArray[np.int32]
 Register = Any
 
 BYTES = ROWS * 4  # of a column group of a row block
@@ -35,7 +31,7 @@ def split(prepared: Int16, tokens: int, groups: int) -> tuple[Int32, Int32]:
     return words[: tokens * groups * 4], words[tokens * groups * 4 :]
 
 
-@compiled
+@prepares
 def prepare(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
     """Copy a thread's share of x as bytes, filled up with zeros, and the sums of each token: see `split`."""
     tokens, columns = x.shape
@@ -77,7 +73,7 @@ def add_pairs(sums: Int32, row: int, once: Register, four_times: Register) -> No
 
 @inlined
 def add_groups(
-    packed: Codes, place: int, ahead: int, fours: Int32, four: int, groups: int, sums: Int32, row: int
+    packed: Packed, place: int, ahead: int, fours: Int32, four: int, groups: int, sums: Int32, row: int
 ) -> None:
     """Add to 32 rows' sums the products of up to `IN_INT16` column groups."""
     a = b = c = d = splat(I16X16, 0)
@@ -98,7 +94,7 @@ def add_groups(
 
 
 @compiled
-def one_token(packed: Codes, groups: int, fours: Int32, start: int, sums: Int32, blocks: tuple[int, int]) -> None:
+def one_token(packed: Packed, groups: int, fours: Int32, start: int, sums: Int32, blocks: tuple[int, int]) -> None:
     """Write four times the sums of codes x activations of one token for row blocks (first, count)."""
     first, count = blocks
     stride = groups * BYTES
@@ -113,9 +109,9 @@ def one_token(packed: Codes, groups: int, fours: Int32, start: int, sums: Int32,
             add_groups(packed, place, ahead, fours, start + 4 * group, here, sums, block * ROWS)
 
 
-@compiled
-def product(packed: Codes, prepared: Int16, columns: int, out: Int32, scratch: Int16, first: int, last: int) -> None:
-    """Write the row blocks from `first` to before `last`, the weights read from memory once; see `Kernel`."""
+@multiplies
+def product(packed: Packed, prepared: Int16, columns: int, out: Int32, scratch: Int16, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last`, the weights read from memory once; see `Compiled`."""
     tokens, rows = out.shape
     groups = -(-columns // COLUMNS)
     fours, offsets = split(prepared, tokens, groups)
@@ -138,41 +134,10 @@ def scratch_elements(rows: int, columns: int, tokens: int) -> int:
     return 2 * TOGETHER * ROWS
 
 
-@compiled
-def multiply(
-    counters: Any,
-    thread: int,
-    threads: int,
-    packed: Codes,
-    turns: tuple[int, int],
-    x: Activations,
-    out: Sums,
-    work: tuple[Int16, Int16],
-) -> None:
-    """Multiply x by matrices of packed (matrices, words), in turns; see `Kernel`."""
-    start, times = turns
-    prepared, scratch = work
-    blocks = row_blocks(out.shape[1])
-    for turn in range(start, start + times):
-        prepare(x, prepared, thread, threads)
-        open_shares(counters, thread, threads, blocks)
-        barrier(counters, threads)
-        first, last = take(counters, thread, threads, blocks, TOGETHER)
-        while first < blocks:
-            product(packed[turn % packed.shape[0]], prepared, x.shape[1], out, scratch[thread], first, last)
-            first, last = take(counters, thread, threads, blocks, TOGETHER)
-        barrier(counters, threads)
-
-
 KERNEL = Kernel(
     name="maddubs",
     packing="dot16",
-    word=np.uint8,
     needs=frozenset({"avx2"}),
-    prepared_elements=prepared_elements,
-    scratch_elements=scratch_elements,
-    prepare=prepare,
-    product=product,
-    multiply=multiply,
+    methods=((1, Compiled(prepare, product, prepared_elements, scratch_elements, TOGETHER)),),
     add_only=False,
 )

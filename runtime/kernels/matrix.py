@@ -7,13 +7,11 @@ import numpy.typing as npt
 
 from bitsim.energy_tables import BitsimError
 
-from ..memory import CACHE_LINE, aligned
+from ..memory import aligned
 from ..packing import CODECS
 from ..threads import Team
 from .choice import best
-from .kernel import ROWS_PER_BLOCK, Activations, Kernel, Sums, row_blocks
-
-Work = npt.NDArray[np.int16]
+from .kernel import Activations, Kernel, Packed, Sums
 
 _ALONE = Team(1)
 
@@ -26,16 +24,15 @@ class TernaryMatrix:
     array([[-2, 13]], dtype=int32)
     """
 
-    def __init__(self, packed: npt.NDArray[Any], rows: int, columns: int, kernel: Kernel) -> None:
-        """Take packed weights: the bytes of the kernel's codec, aligned to its words.
+    def __init__(self, packed: Packed, rows: int, columns: int, kernel: Kernel) -> None:
+        """Take packed weights: the bytes of the kernel's codec.
 
         Raises:
-            BitsimError: not as many bytes as the shape takes, or not in one piece, or misaligned.
+            BitsimError: not as many bytes as the shape takes, or not in one piece.
         """
         self.rows, self.columns, self.kernel = rows, columns, kernel
         codec = CODECS[kernel.packing]
-        size = codec.packed_bytes(rows, columns) // np.dtype(kernel.word).itemsize
-        checked(f"{codec.name} of {rows} x {columns}", packed, kernel.word, (size,))
+        checked(f"{codec.name} of {rows} x {columns}", packed, np.uint8, (codec.packed_bytes(rows, columns),))
         self.packed = packed
 
     @classmethod
@@ -46,9 +43,9 @@ class TernaryMatrix:
             BitsimError: a weight other than -1, 0, +1, or no matrix.
         """
         kernel = kernel or best()
-        words = CODECS[kernel.packing].pack(weights).reshape(-1).view(kernel.word)
-        packed = aligned(words.shape, kernel.word)
-        packed[:] = words
+        codes = CODECS[kernel.packing].pack(weights).reshape(-1)
+        packed = aligned(codes.shape, np.uint8)
+        packed[:] = codes
         rows, columns = weights.shape
         return cls(packed, rows, columns, kernel)
 
@@ -64,17 +61,10 @@ class TernaryMatrix:
             out = np.empty((tokens, self.rows), np.int32)
         checked("out", out, np.int32, (tokens, self.rows))
         team = team or _ALONE
-        work = work_memory(self.kernel, self.rows, self.columns, tokens, team.threads)
-        team.run(self.kernel.multiply, self.packed[None], (0, 1), x, out, work)
+        method = self.kernel.method(tokens)
+        work = method.work(self.rows, self.columns, tokens, team.threads)
+        method.multiply(team, self.packed[None], (0, 1), x, out, work)
         return out
-
-
-def work_memory(kernel: Kernel, rows: int, columns: int, tokens: int, threads: int) -> tuple[Work, Work]:
-    """Return memory for prepared activations, and scratch memory (threads, elements); both int16."""
-    share_of_rows = -(-row_blocks(rows) // threads) * ROWS_PER_BLOCK
-    elements = kernel.scratch_elements(share_of_rows, columns, tokens)
-    scratch = aligned((threads, -(-elements // CACHE_LINE) * CACHE_LINE), np.int16)
-    return aligned((kernel.prepared_elements(columns, tokens),), np.int16), scratch
 
 
 def checked(what: str, array: Any, dtype: type[np.generic], shape: tuple[int, ...]) -> None:

@@ -75,3 +75,19 @@ def write_block_places(patterns: Bytes, starts: Words, row: int, rows: int, widt
         store_four(places, 4 * (rows + row + half), patterns, 4 * ROWS + half, starts, 16, width)
         ninths = load(U8X16, patterns, GROUP * ROWS + half)
         store_places(places, 8 * rows + row + half, ninths, starts, 32, width)
+
+
+@inlined
+def write_places(
+    write_patterns: Any, packed: Bytes, columns: int, chunk: int, blocks: tuple[int, int], width: int, places: Words
+) -> None:
+    """Write the places of nine groups of four columns; see `four_russians`.
+
+    write_patterns(packed, row_bytes, chunk, block, patterns) is a kernel's own: the patterns (9, 32) of a row block.
+    """
+    starts = STARTS
+    patterns = np.empty(russians.GROUPS * ROWS, np.uint8)
+    first, last = blocks
+    for block in range(first, last):
+        write_patterns(packed, row_bytes(columns), chunk, block, patterns)
+        write_block_places(patterns, starts, (block - first) * ROWS, (last - first) * ROWS, width, places)

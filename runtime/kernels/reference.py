@@ -4,55 +4,37 @@ from typing import Any
 
 import numpy as np
 
-from ..atomics import barrier
 from ..packing import CODECS
-from .kernel import ROWS_PER_BLOCK, Activations, Int16, Kernel, Sums, row_blocks, share
+from ..threads import Team
+from .kernel import ROWS_PER_BLOCK, Activations, Kernel, Packed, Sums, Work
+
+PACKING = "trit48"
 
 
-def prepare(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
-    """Copy a thread's share of the activations."""
-    first, last = share(x.size, thread, threads)
-    prepared[first:last] = x.reshape(-1)[first:last]
+class Reference:
+    """A method in plain Python; see `Method`."""
+
+    def work(self, rows: int, columns: int, tokens: int, threads: int) -> Work:
+        """Return no memory: numpy takes its own."""
+        return np.empty(0, np.int16), np.empty(0, np.int16)
+
+    def multiply(
+        self, team: Team, packed: Packed, turns: tuple[int, int], x: Activations, out: Sums, work: Work
+    ) -> None:
+        """Multiply x by matrices, in turns; see `Method`."""
+        start, times = turns
+        for turn in range(start, start + times):
+            team.run(product, packed[turn % len(packed)], x, out)
 
 
-def product(packed: Any, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
-    """Write x @ weights.T for the row blocks from `first` to before `last`."""
-    tokens, rows = out.shape
-    weights = CODECS[KERNEL.packing].unpack(packed.view(np.uint8), rows, columns).weights
+def product(counters: Any, thread: int, threads: int, packed: Packed, x: Activations, out: Sums) -> None:
+    """Write a thread's share of x @ weights.T."""
+    rows = out.shape[1]
+    blocks = -(-rows // ROWS_PER_BLOCK)
+    first, last = thread * blocks // threads, (thread + 1) * blocks // threads
     part = slice(first * ROWS_PER_BLOCK, min(last * ROWS_PER_BLOCK, rows))
-    x = prepared[: tokens * columns].reshape(tokens, columns)
+    weights = CODECS[PACKING].unpack(packed, rows, x.shape[1]).weights
     out[:, part] = x.astype(np.int64) @ weights[part].T.astype(np.int64)
 
 
-def multiply(
-    counters: Any,
-    thread: int,
-    threads: int,
-    packed: Any,
-    turns: tuple[int, int],
-    x: Activations,
-    out: Sums,
-    work: tuple[Int16, Int16],
-) -> None:
-    """Multiply x by matrices of packed (matrices, words), in turns; see `Kernel`."""
-    start, times = turns
-    prepared, scratch = work
-    first, last = share(row_blocks(out.shape[1]), thread, threads)
-    for turn in range(start, start + times):
-        prepare(x, prepared, thread, threads)
-        barrier(counters, threads)
-        product(packed[turn % len(packed)], prepared, x.shape[1], out, scratch[thread], first, last)
-        barrier(counters, threads)
-
-
-KERNEL = Kernel(
-    name="reference",
-    packing="trit48",
-    word=np.uint16,
-    needs=frozenset(),
-    prepared_elements=lambda columns, tokens: columns * tokens,
-    scratch_elements=lambda rows, columns, tokens: 0,
-    prepare=prepare,
-    product=product,
-    multiply=multiply,
-)
+KERNEL = Kernel(name="reference", packing=PACKING, needs=frozenset(), methods=((1, Reference()),))

@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..atomics import barrier
 from ..compile import compiled, inlined
 from ..packing.dot16 import COLUMNS, ROWS
 from ..simd.neon import dot_bytes, lane_everywhere
 from ..simd.vector import I32X4, U8X16, load, prefetch, reinterpret, splat, store
-from .kernel import Activations, Int16, Kernel, Sums, open_shares, row_blocks, share, take
+from .kernel import Activations, Compiled, Int16, Int32, Kernel, Packed, Sums, multiplies, prepares, share
 
-Codes = npt.NDArray[np.uint8]
 Bytes = npt.NDArray[np.int8]
-Int32 = npt.NDArray[np.int32]
 Register = Any
 
 BYTES = ROWS * 4  # of a column group of a row block
@@ -27,7 +24,7 @@ TOKENS = 4  # worked on together
 TOGETHER = 4  # row blocks that a thread takes at once
 
 
-@compiled
+@prepares
 def prepare(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
     """Copy a thread's share of x, filled up with zeros, and the sums of each token: see `split`."""
     tokens, columns = x.shape
@@ -50,7 +47,7 @@ def split(prepared: Int16, tokens: int, groups: int) -> tuple[Bytes, Int32]:
 
 
 @inlined
-def unpacked(packed: Codes, place: int) -> tuple[Register, Register, Register, Register]:
+def unpacked(packed: Packed, place: int) -> tuple[Register, Register, Register, Register]:
     """Return four rows' codes of sixteen columns, four columns in a register."""
     codes = load(U8X16, packed, place)
     return codes & 3, (codes >> 2) & 3, (codes >> 4) & 3, codes >> 6
@@ -72,7 +69,7 @@ def dot(total: Register, codes: Any, x: Register) -> Register:
 
 
 @compiled
-def one_token(packed: Codes, groups: int, x: Bytes, token: int, sums: Int32, block: int) -> None:
+def one_token(packed: Packed, groups: int, x: Bytes, token: int, sums: Int32, block: int) -> None:
     """Write 32 sums of codes x activations of one token."""
     a = b = c = d = e = f = g = h = splat(I32X4, 0)
     for group in range(groups):
@@ -113,7 +110,7 @@ def dot4(totals: Any, codes: Any, x: Any) -> Any:
 
 
 @compiled
-def four_tokens(packed: Codes, groups: int, x: Bytes, token: int, sums: Int32, block: int) -> None:
+def four_tokens(packed: Packed, groups: int, x: Bytes, token: int, sums: Int32, block: int) -> None:
     """Write (4, 32) sums of codes x activations of four tokens that follow each other."""
     stride = groups * COLUMNS
     for half in range(0, BYTES, 64):
@@ -136,9 +133,9 @@ def four_tokens(packed: Codes, groups: int, x: Bytes, token: int, sums: Int32, b
         store4(sums, row + 3 * ROWS, (a[3], b[3], c[3], d[3]))
 
 
-@compiled
-def product(packed: Codes, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
-    """Write the row blocks from `first` to before `last`; see `Kernel`."""
+@multiplies
+def product(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last`; see `Compiled`."""
     tokens, rows = out.shape
     groups = -(-columns // COLUMNS)
     x, offsets = split(prepared, tokens, groups)
@@ -167,41 +164,10 @@ def scratch_elements(rows: int, columns: int, tokens: int) -> int:
     return 2 * TOKENS * ROWS
 
 
-@compiled
-def multiply(
-    counters: Any,
-    thread: int,
-    threads: int,
-    packed: Codes,
-    turns: tuple[int, int],
-    x: Activations,
-    out: Sums,
-    work: tuple[Int16, Int16],
-) -> None:
-    """Multiply x by matrices of packed (matrices, words), in turns; see `Kernel`."""
-    start, times = turns
-    prepared, scratch = work
-    blocks = row_blocks(out.shape[1])
-    for turn in range(start, start + times):
-        prepare(x, prepared, thread, threads)
-        open_shares(counters, thread, threads, blocks)
-        barrier(counters, threads)
-        first, last = take(counters, thread, threads, blocks, TOGETHER)
-        while first < blocks:
-            product(packed[turn % packed.shape[0]], prepared, x.shape[1], out, scratch[thread], first, last)
-            first, last = take(counters, thread, threads, blocks, TOGETHER)
-        barrier(counters, threads)
-
-
 KERNEL = Kernel(
     name="sdot",
     packing="dot16",
-    word=np.uint8,
     needs=frozenset({"neon", "dotprod"}),
-    prepared_elements=prepared_elements,
-    scratch_elements=scratch_elements,
-    prepare=prepare,
-    product=product,
-    multiply=multiply,
+    methods=((1, Compiled(prepare, product, prepared_elements, scratch_elements, TOGETHER)),),
     add_only=False,
 )

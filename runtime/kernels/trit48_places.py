@@ -10,6 +10,7 @@ from ..packing.trit48 import COLUMNS, INDEXES, ROWS, WORDS
 from ..simd.vector import I16X32, I32X16, interleave_high, interleave_low, load, prefetch, reinterpret, splat, store
 from . import four_russians as russians
 
+Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint16]
 Register = Any
 
@@ -100,19 +101,20 @@ def three_patterns(packed: Words, groups: int, block: int, triple: int) -> Any:
 
 
 @compiled
-def write_places(packed: Words, columns: int, chunk: int, blocks: tuple[int, int], width: int, places: Words) -> None:
+def write_places(packed: Bytes, columns: int, chunk: int, blocks: tuple[int, int], width: int, places: Words) -> None:
     """Write where the sums of nine groups of four columns lie, for the rows of the blocks; see `russians.Places`."""
     first, last = blocks
+    words = packed.view(np.uint16)
     groups, rows = -(-columns // COLUMNS), (last - first) * ROWS
     ahead = word_of((chunk + 1) * TRIPLES)
     for block in range(first, last):
         # For the next chunk: a block's words lie too far from the next one's for the CPU to guess.
         for word in range(WORDS):
-            prefetch(packed, block * groups * WORDS * ROWS + ahead + word * ROWS)
+            prefetch(words, block * groups * WORDS * ROWS + ahead + word * ROWS)
         row = (block - first) * ROWS
-        a, b, c = three_patterns(packed, groups, block, chunk * TRIPLES)
-        d, e, f = three_patterns(packed, groups, block, chunk * TRIPLES + 4)
-        g, h, i = three_patterns(packed, groups, block, chunk * TRIPLES + 8)
+        a, b, c = three_patterns(words, groups, block, chunk * TRIPLES)
+        d, e, f = three_patterns(words, groups, block, chunk * TRIPLES + 4)
+        g, h, i = three_patterns(words, groups, block, chunk * TRIPLES + 8)
         a, b, c = place_of(a, 0, width), place_of(b, 1, width), place_of(c, 2, width)
         d, e, f = place_of(d, 3, width), place_of(e, 4, width), place_of(f, 5, width)
         g, h, i = place_of(g, 6, width), place_of(h, 7, width), place_of(i, 8, width)

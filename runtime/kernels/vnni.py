@@ -7,17 +7,13 @@ at the end. Eight tokens times 32 rows are worked on together.
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..atomics import barrier
 from ..compile import compiled, inlined
 from ..packing.dot16 import COLUMNS, ROWS
 from ..simd.avx512 import dot_bytes
 from ..simd.vector import I32X16, U8X64, broadcast, load, prefetch, reinterpret, splat, store
-from .kernel import Activations, Int16, Kernel, Sums, row_blocks, share
+from .kernel import Activations, Compiled, Int16, Int32, Kernel, Packed, Sums, multiplies, prepares, share
 
-Codes = npt.NDArray[np.uint8]
-Int32 = npt.NDArray[np.int32]
 Register = Any
 
 BYTES = ROWS * 4  # of a column group of a row block
@@ -25,7 +21,7 @@ AHEAD = 32  # column groups asked for before they are used
 TOGETHER = 8  # tokens
 
 
-@compiled
+@prepares
 def prepare(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
     """Copy a thread's share of x as bytes, filled up with zeros, and the sums of each token: see `split`."""
     tokens, columns = x.shape
@@ -48,7 +44,7 @@ def split(prepared: Int16, tokens: int, groups: int) -> tuple[Int32, Int32]:
 
 
 @inlined
-def codes_at(packed: Codes, place: int, shift: int) -> Register:
+def codes_at(packed: Packed, place: int, shift: int) -> Register:
     """Return 16 rows' codes of four columns."""
     return reinterpret(U8X64, (load(I32X16, packed, place) >> shift) & 0x03030303)
 
@@ -60,7 +56,7 @@ def activations(fours: Int32, place: int) -> Register:
 
 
 @compiled
-def one_token(packed: Codes, groups: int, fours: Int32, start: int, sums: Int32, block: int) -> None:
+def one_token(packed: Packed, groups: int, fours: Int32, start: int, sums: Int32, block: int) -> None:
     """Write 32 sums of codes x activations of one token."""
     a = b = c = d = splat(I32X16, 0)
     for group in range(groups):
@@ -107,7 +103,7 @@ def store8(sums: Int32, place: int, totals: Any) -> None:
 
 
 @compiled
-def eight_tokens(packed: Codes, groups: int, fours: Int32, start: int, sums: Int32, block: int) -> None:
+def eight_tokens(packed: Packed, groups: int, fours: Int32, start: int, sums: Int32, block: int) -> None:
     """Write (8, 32) sums of codes x activations of eight tokens that follow each other."""
     zero = splat(I32X16, 0)
     upper = zero, zero, zero, zero, zero, zero, zero, zero
@@ -122,9 +118,9 @@ def eight_tokens(packed: Codes, groups: int, fours: Int32, start: int, sums: Int
     store8(sums, 16, lower)
 
 
-@compiled
-def product(packed: Codes, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
-    """Write the row blocks from `first` to before `last`; see `Kernel`."""
+@multiplies
+def product(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last`; see `Compiled`."""
     tokens, rows = out.shape
     groups = -(-columns // COLUMNS)
     fours, offsets = split(prepared, tokens, groups)
@@ -143,28 +139,6 @@ def product(packed: Codes, prepared: Int16, columns: int, out: Sums, scratch: In
             token += here
 
 
-@compiled
-def multiply(
-    counters: Any,
-    thread: int,
-    threads: int,
-    packed: Codes,
-    turns: tuple[int, int],
-    x: Activations,
-    out: Sums,
-    work: tuple[Int16, Int16],
-) -> None:
-    """Multiply x by matrices of packed (matrices, words), in turns; see `Kernel`."""
-    start, times = turns
-    prepared, scratch = work
-    first, last = share(row_blocks(out.shape[1]), thread, threads)
-    for turn in range(start, start + times):
-        prepare(x, prepared, thread, threads)
-        barrier(counters, threads)
-        product(packed[turn % packed.shape[0]], prepared, x.shape[1], out, scratch[thread], first, last)
-        barrier(counters, threads)
-
-
 def prepared_elements(columns: int, tokens: int) -> int:
     """Return the int16 elements of the prepared activations: bytes, then an int32 for each token."""
     return tokens * -(-columns // COLUMNS) * COLUMNS // 2 + 2 * tokens
@@ -178,12 +152,7 @@ def scratch_elements(rows: int, columns: int, tokens: int) -> int:
 KERNEL = Kernel(
     name="vnni",
     packing="dot16",
-    word=np.uint8,
     needs=frozenset({"avx512f", "avx512bw", "avx512vnni"}),
-    prepared_elements=prepared_elements,
-    scratch_elements=scratch_elements,
-    prepare=prepare,
-    product=product,
-    multiply=multiply,
+    methods=((1, Compiled(prepare, product, prepared_elements, scratch_elements)),),
     add_only=False,
 )
