@@ -1,0 +1,1 @@
+"""Checkpoints: models in files, read and written."""

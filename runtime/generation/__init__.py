@@ -1,0 +1,1 @@
+"""Text from a model: tokens, sampling, stop strings, chats."""

@@ -1,0 +1,1 @@
+"""Output heads: exact, and screened with few bits."""

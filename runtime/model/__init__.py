@@ -1,0 +1,1 @@
+"""The model: its parts, and the compiled step through all layers."""
