@@ -48,6 +48,11 @@ def features() -> frozenset[str]:
     return frozenset(found)
 
 
+def converts_half() -> bool:
+    """Whether compiled code may use instructions for IEEE half precision; without, LLVM calls functions not there."""
+    return "f16c" in features() or "neon" in features()
+
+
 def has_dot_product() -> bool:
     """Whether an ARM CPU says that it has SDOT."""
     try:

@@ -2,6 +2,7 @@
 
 A `Vector` is a fixed number of integer lanes that lives in one register (or several, where the machine's are narrower).
 Inside compiled functions `+ - & | ^ >> <<` work lane by lane, wrapping around; shifts to the right bring in zeros.
+Lanes of floating point (more in `floats`) take `+ - * /`.
 
     words = load(I16X32, packed, offset)    # 32 lanes from an array, at an element offset of its own type
     total = total + widen(permute(table, words >> 5))
@@ -22,16 +23,21 @@ from numba.extending import intrinsic, register_model
 
 
 class Vector(types.Type):
-    """A register of `lanes` integers of `bits` bits each."""
+    """A register of `lanes` integers of `bits` bits each, or of as many float32."""
 
-    def __init__(self, bits: int, lanes: int) -> None:
-        self.bits, self.lanes = bits, lanes
-        super().__init__(name=f"Vector(i{bits} x {lanes})")
+    def __init__(self, bits: int, lanes: int, floating: bool = False) -> None:
+        self.bits, self.lanes, self.floating = bits, lanes, floating
+        super().__init__(name=f"Vector({'f' if floating else 'i'}{bits} x {lanes})")
 
     @property
     def llvm(self) -> ir.VectorType:
         """The type in LLVM's intermediate representation."""
-        return ir.VectorType(ir.IntType(self.bits), self.lanes)
+        return ir.VectorType(ir.FloatType() if self.floating else ir.IntType(self.bits), self.lanes)
+
+    @property
+    def element(self) -> Any:
+        """Numba's type of a lane."""
+        return types.float32 if self.floating else types.Integer.from_bitwidth(self.bits)
 
 
 @register_model(Vector)
@@ -43,6 +49,7 @@ class _VectorModel(models.PrimitiveModel):
 U8X16, U8X32, U8X64 = Vector(8, 16), Vector(8, 32), Vector(8, 64)
 I16X8, I16X16, I16X32 = Vector(16, 8), Vector(16, 16), Vector(16, 32)
 I32X4, I32X8, I32X16 = Vector(32, 4), Vector(32, 8), Vector(32, 16)
+F32X16 = Vector(32, 16, floating=True)
 
 
 def instruction(generator: Callable[..., Any]) -> Any:
@@ -113,12 +120,12 @@ def prefetch(typing: Any, array: Any, offset: Any) -> Any:
 @instruction
 def splat(typing: Any, vector: Any, value: Any) -> Any:
     """splat(VECTOR, value): the same number in every lane."""
-    if not (isinstance(vector, types.TypeRef) and isinstance(value, types.Integer)):
+    if not (isinstance(vector, types.TypeRef) and isinstance(value, types.Number)):
         return None
     lanes = vector.instance_type
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        scalar = context.cast(builder, arguments[1], signature.args[1], types.Integer.from_bitwidth(lanes.bits))
+        scalar = context.cast(builder, arguments[1], signature.args[1], lanes.element)
         return _splat(builder, lanes, scalar)
 
     return lanes(vector, value), generate
@@ -132,7 +139,7 @@ def broadcast(typing: Any, vector: Any, array: Any, offset: Any) -> Any:
     lanes = vector.instance_type
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        lane = ir.IntType(lanes.bits)
+        lane = lanes.llvm.element
         pointer = address(context, builder, signature.args[1], arguments[1], arguments[2], lane)
         return _splat(builder, lanes, builder.load(pointer, align=1))
 
@@ -257,35 +264,42 @@ def reinterpret(typing: Any, vector: Any, value: Any) -> Any:
     return lanes(vector, value), generate
 
 
-def _operation(operator_: Callable[..., Any], instruction: str) -> None:
+def _operation(operator_: Callable[..., Any], integer: str | None, floating: str | None) -> None:
     """Teach numba an operator between two registers alike, or between a register and a number."""
+
+    def instruction_of(vector: Vector) -> str | None:
+        return floating if vector.floating else integer
 
     @infer_global(operator_)
     class Operation(AbstractTemplate):
         def generic(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             left, right = arguments
-            if isinstance(left, Vector) and (left == right or isinstance(right, types.Integer)):
-                return left(left, right)
+            if isinstance(left, Vector) and instruction_of(left) is not None:
+                number = types.Number if left.floating else types.Integer
+                if left == right or isinstance(right, number):
+                    return left(left, right)
             return None
 
     @lower_builtin(operator_, Vector, Vector)
     def lanes(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return getattr(builder, instruction)(*arguments)
+        return getattr(builder, str(instruction_of(signature.args[0])))(*arguments)
 
-    @lower_builtin(operator_, Vector, types.Integer)
+    @lower_builtin(operator_, Vector, types.Number)
     def scalar(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         left, right = signature.args
-        number = context.cast(builder, arguments[1], right, types.Integer.from_bitwidth(left.bits))
-        return getattr(builder, instruction)(arguments[0], _splat(builder, left, number))
+        number = context.cast(builder, arguments[1], right, left.element)
+        return getattr(builder, str(instruction_of(left)))(arguments[0], _splat(builder, left, number))
 
 
-for _operator, _instruction in (
-    (operator.add, "add"),
-    (operator.sub, "sub"),
-    (operator.and_, "and_"),
-    (operator.or_, "or_"),
-    (operator.xor, "xor"),
-    (operator.lshift, "shl"),
-    (operator.rshift, "lshr"),
+for _operator, _integer, _floating in (
+    (operator.add, "add", "fadd"),
+    (operator.sub, "sub", "fsub"),
+    (operator.mul, None, "fmul"),
+    (operator.truediv, None, "fdiv"),
+    (operator.and_, "and_", None),
+    (operator.or_, "or_", None),
+    (operator.xor, "xor", None),
+    (operator.lshift, "shl", None),
+    (operator.rshift, "lshr", None),
 ):
-    _operation(_operator, _instruction)
+    _operation(_operator, _integer, _floating)

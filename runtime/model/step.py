@@ -1,0 +1,341 @@
+"""One step through all layers, for any number of tokens of any number of sequences: compiled, shared by all threads.
+
+A token is worked on by one thread wherever it is alone with its numbers (norms, rotation, activations), rows of
+matrices and heads of attention are shared out. Barriers stand between the two.
+
+    per layer   norm, int8 | q k v | rotation, keys and values kept | attention | norm, int8 | o | added to the token
+                norm, int8 | gate up | their product | norm, int8 | down | added to the token
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..atomics import Counters, barrier
+from ..compile import compiled, inlined
+from ..entry import call_at
+from ..kernels.dense import dense_rows
+from ..kernels.kernel import ROWS_PER_BLOCK, open_shares, row_blocks, share, take
+from .attention import attend_bytes, attend_halves
+from .kv_cache import write_bytes, write_halves
+from .rotary import rotate
+from .tokenwise import add_row, gated, read_embedding, rms_norm, scaled, to_int8
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+# Columns of `Weights.products`, one row for each product of a layer.
+KIND, WEIGHT, SIZE, ROWS, COLUMNS, SCALE, BIAS, NORM, FIRST_UNIT = range(9)
+ABSENT, TERNARY, HALF, BRAIN = range(4)  # KIND
+ATTENTION_IN, OUT, FFN_IN, DOWN, PRODUCTS = 0, 3, 4, 6, 7  # where in a layer's products; up to three, one, two, one
+# Columns of `Weights.norms`.
+ATTENTION_NORM, FFN_NORM, ATTENTION_SUB_NORM, FFN_SUB_NORM, Q_NORM, K_NORM = range(6)
+NONE = -1  # no such norm or bias
+# Columns of `rows`, one row for each token of a step.
+TOKEN, POSITION, WANTED, KEYS, VALUES, SCALES, CAPACITY = range(7)
+
+
+class Shape(NamedTuple):
+    """Numbers of a model that all layers share; `_wide` are widths filled up to a multiple of 16."""
+
+    layers: int
+    hidden: int
+    hidden_wide: int
+    heads: int
+    kv_heads: int
+    head: int
+    head_wide: int
+    ffn: int
+    ffn_wide: int
+    squared: int  # 1: relu2, 0: SiLU
+    window: int  # positions that attention looks back, or a very large number
+    eps: float
+
+
+class Weights(NamedTuple):
+    """All weights of a model."""
+
+    bytes: Bytes  # packed matrices
+    words: npt.NDArray[np.uint16]  # the same memory
+    floats: Float32  # norms, scales, biases
+    products: Int64  # (layers, PRODUCTS, 9)
+    norms: Int64  # (layers, 6), places in floats
+    output_norm: int
+    embedding: npt.NDArray[np.uint16]  # (vocabulary x hidden_wide), flat
+    embedding_brain: bool
+    rotation: Float32  # (positions x head), cosines then sines of a position
+
+
+class Buffers(NamedTuple):
+    """Memory of a step; what is kept for a token is (tokens x width), flat."""
+
+    x: Float32  # hidden_wide
+    normed: Float32  # the widest input of a product
+    inner: Float32  # the same, after a norm inside of a linear layer
+    codes: npt.NDArray[np.int8]  # the same, as int8
+    steps: Float32  # what one step of a token's int8 is worth
+    sums: npt.NDArray[np.int32]  # the most rows of a product
+    parts: Float32  # queries, keys and values, or gate and up
+    heads: Float32  # attention's result
+    scores: Float32  # (threads, 4 x positions)
+    prepared: npt.NDArray[np.int16]
+    scratch: npt.NDArray[np.int16]  # (threads, elements)
+    result: Float32  # (wanted x hidden_wide), flat: after the last norm
+
+
+class Crew(NamedTuple):
+    """Who works: the barrier's counters, this thread's number, all threads, and the ternary kernel's entries."""
+
+    counters: Counters
+    thread: int
+    threads: int
+    prepare: int
+    product: int
+    together: int
+
+
+@inlined
+def input_of(buffers: Buffers, norm: int, floats: Float32, token: int, columns: int, wide: int, eps: float) -> Float32:
+    """Return the array in which a token's input of a product lies: normed once more where the product wants it."""
+    if norm == NONE:
+        return buffers.normed
+    rms_norm(buffers.normed, token * wide, columns, floats, norm, eps, buffers.inner)
+    return buffers.inner
+
+
+@compiled
+def multiply(crew: Crew, weights: Weights, product: Any, buffers: Buffers, tokens: int, wide: int, eps: float) -> None:
+    """Write the sums of one product for all tokens; their inputs lie in `normed`, `wide` apart."""
+    counters, thread, threads, prepare, entry, together = crew
+    rows, columns, norm = product[ROWS], product[COLUMNS], product[NORM]
+    first, last = share(tokens, thread, threads)
+    for token in range(first, last):
+        x = input_of(buffers, norm, weights.floats, token, columns, wide, eps)
+        if product[KIND] == TERNARY:
+            codes = buffers.codes.view(np.uint8)
+            buffers.steps[token] = to_int8(x, token * wide, columns, codes, token * columns)
+    barrier(counters, threads)
+    blocks = row_blocks(rows)
+    if product[KIND] == TERNARY:
+        codes_ = buffers.codes[: tokens * columns].reshape(tokens, columns)
+        call_at(prepare, codes_, buffers.prepared, thread, threads)
+        open_shares(counters, thread, threads, blocks)
+        barrier(counters, threads)
+        packed = weights.bytes[product[WEIGHT] : product[WEIGHT] + product[SIZE]]
+        out = buffers.sums[: tokens * rows].reshape(tokens, rows)
+        step = together if together > 0 else -(-blocks // threads)
+        start, end = take(counters, thread, threads, blocks, step)
+        while start < blocks:
+            call_at(entry, packed, buffers.prepared, columns, out, buffers.scratch[thread], start, end)
+            start, end = take(counters, thread, threads, blocks, step)
+    else:
+        open_shares(counters, thread, threads, blocks)
+        barrier(counters, threads)
+        bits = weights.words[product[WEIGHT] // 2 : (product[WEIGHT] + product[SIZE]) // 2]
+        x = buffers.normed if norm == NONE else buffers.inner
+        out_ = buffers.sums.view(np.float32)[: tokens * rows].reshape(tokens, rows)
+        start, end = take(counters, thread, threads, blocks, 1)
+        while start < blocks:
+            stop = min(end * ROWS_PER_BLOCK, rows)
+            dense_rows(bits, product[KIND] == BRAIN, x[: tokens * wide], wide, out_, start * ROWS_PER_BLOCK, stop)
+            start, end = take(counters, thread, threads, blocks, 1)
+    barrier(counters, threads)
+
+
+@compiled
+def unpack(
+    weights: Weights, product: Any, buffers: Buffers, token: int, unit: tuple[int, int], out: Float32, place: int
+) -> None:
+    """Write what a token's sums stand for: units of unit[0] numbers, unit[1] apart from out[place] on."""
+    rows, (size, stride) = product[ROWS], unit
+    for row in range(0, rows, size):
+        target = place + (product[FIRST_UNIT] + row // size) * stride
+        if product[KIND] == TERNARY:
+            step = buffers.steps[token]
+            scaled(buffers.sums, token * rows + row, size, weights.floats, product[SCALE] + row, step, out, target)
+        else:
+            sums = buffers.sums.view(np.float32)
+            for at in range(size):
+                out[target + at] = sums[token * rows + row + at]
+        if product[BIAS] != NONE:
+            add_row(out, target, size, weights.floats, product[BIAS] + row)
+
+
+@compiled
+def several(
+    crew: Crew,
+    weights: Weights,
+    layer: int,
+    numbers: tuple[int, int],
+    buffers: Buffers,
+    tokens: int,
+    unit: tuple[int, int, int],
+    shape: Shape,
+) -> None:
+    """Multiply all tokens by the products that take the same input; unit = size, distance, width of a token's parts."""
+    first, last = share(tokens, crew.thread, crew.threads)
+    for number in range(numbers[0], numbers[1]):
+        product = weights.products[layer, number]
+        if product[KIND] != ABSENT:
+            multiply(crew, weights, product, buffers, tokens, shape.hidden_wide, shape.eps)
+            for token in range(first, last):
+                unpack(weights, product, buffers, token, (unit[0], unit[1]), buffers.parts, token * unit[2])
+
+
+@compiled
+def back(crew: Crew, weights: Weights, product: Any, buffers: Buffers, tokens: int, shape: Shape, wide: int) -> None:
+    """Multiply all tokens by a matrix whose result is added to them."""
+    multiply(crew, weights, product, buffers, tokens, wide, shape.eps)
+    first, last = share(tokens, crew.thread, crew.threads)
+    for token in range(first, last):
+        place = token * shape.hidden_wide
+        unpack(weights, product, buffers, token, (shape.hidden, shape.hidden_wide), buffers.inner, place)
+        add_row(buffers.x, place, shape.hidden, buffers.inner, place)
+
+
+@compiled
+def keep(shape: Shape, weights: Weights, buffers: Buffers, row: Any, token: int, layer: int) -> None:
+    """Rotate a token's queries and keys and write its key and value of each head."""
+    width, half = shape.head_wide, shape.head // 2
+    norms, parts = weights.norms[layer], buffers.parts
+    start = token * (shape.heads + 2 * shape.kv_heads) * width
+    for head in range(shape.heads + 2 * shape.kv_heads):
+        for at in range(shape.head, width):
+            parts[start + head * width + at] = np.float32(0)
+    for head in range(shape.heads + shape.kv_heads):
+        norm = norms[Q_NORM] if head < shape.heads else norms[K_NORM]
+        if norm != NONE:
+            rms_norm(parts, start + head * width, shape.head, weights.floats, norm, shape.eps, parts)
+        rotate(parts, start + head * width, half, weights.rotation, row[POSITION] * shape.head)
+    memory = row[KEYS], row[VALUES], row[SCALES], row[CAPACITY]
+    for head in range(shape.kv_heads):
+        number = layer * shape.kv_heads + head, shape.layers * shape.kv_heads
+        key = start + (shape.heads + head) * width
+        value = key + shape.kv_heads * width
+        if row[SCALES] == 0:
+            write_halves(memory, number, width, row[POSITION], parts, key, value)
+        else:
+            write_bytes(memory, number, width, row[POSITION], parts, key, value)
+
+
+@compiled
+def attend(shape: Shape, buffers: Buffers, row: Any, token: int, layer: int, head: int, thread: int) -> None:
+    """Write the attention of one token's query heads that share a key head."""
+    width, group = shape.head_wide, shape.heads // shape.kv_heads
+    factor = np.float32(1) / np.sqrt(np.float32(shape.head))
+    in_parts = token * (shape.heads + 2 * shape.kv_heads) * width + head * group * width
+    in_heads = (token * shape.heads + head * group) * width
+    for at in range(group * width):  # where the result goes the queries are put before
+        buffers.heads[in_heads + at] = buffers.parts[in_parts + at]
+    last = row[POSITION] + 1
+    span = max(0, last - shape.window), last
+    memory = row[KEYS], row[VALUES], row[SCALES], row[CAPACITY]
+    number = layer * shape.kv_heads + head, shape.layers * shape.kv_heads
+    query = buffers.heads, in_heads, width, factor
+    if row[SCALES] == 0:
+        attend_halves(memory, number, query, group, span, buffers.scores[thread], buffers.heads)
+    else:
+        attend_bytes(memory, number, query, group, span, buffers.scores[thread], buffers.heads)
+
+
+@compiled
+def close_ranks(shape: Shape, buffers: Buffers, token: int, wide: int) -> None:
+    """Write a token's attention heads without what fills them up."""
+    for head in range(shape.heads):
+        source = (token * shape.heads + head) * shape.head_wide
+        for at in range(shape.head):
+            buffers.normed[token * wide + head * shape.head + at] = buffers.heads[source + at]
+    for at in range(shape.heads * shape.head, wide):
+        buffers.normed[token * wide + at] = np.float32(0)
+
+
+@inlined
+def norm_if_any(weights: Weights, norm: int, buffers: Buffers, place: int, width: int, eps: float) -> None:
+    """Norm what lies in `normed`, in place, where there is such a norm."""
+    if norm != NONE:
+        rms_norm(buffers.normed, place, width, weights.floats, norm, eps, buffers.normed)
+
+
+@compiled
+def attention(crew: Crew, shape: Shape, weights: Weights, buffers: Buffers, rows: Int64, layer: int) -> None:
+    """Do the first half of a layer for all tokens."""
+    tokens, wide = len(rows), shape.hidden_wide
+    first, last = share(tokens, crew.thread, crew.threads)
+    norms = weights.norms[layer]
+    for token in range(first, last):
+        place = token * wide
+        rms_norm(buffers.x, place, shape.hidden, weights.floats, norms[ATTENTION_NORM], shape.eps, buffers.normed)
+    unit = shape.head, shape.head_wide, (shape.heads + 2 * shape.kv_heads) * shape.head_wide
+    several(crew, weights, layer, (ATTENTION_IN, OUT), buffers, tokens, unit, shape)
+    for token in range(first, last):
+        keep(shape, weights, buffers, rows[token], token, layer)
+    count = tokens * shape.kv_heads
+    open_shares(crew.counters, crew.thread, crew.threads, count)
+    barrier(crew.counters, crew.threads)
+    start, _ = take(crew.counters, crew.thread, crew.threads, count, 1)
+    while start < count:
+        token, head = start // shape.kv_heads, start % shape.kv_heads
+        attend(shape, buffers, rows[token], token, layer, head, crew.thread)
+        start, _ = take(crew.counters, crew.thread, crew.threads, count, 1)
+    barrier(crew.counters, crew.threads)
+    width = shape.heads * shape.head
+    wide = -(-width // 16) * 16
+    for token in range(first, last):
+        close_ranks(shape, buffers, token, wide)
+        norm_if_any(weights, norms[ATTENTION_SUB_NORM], buffers, token * wide, width, shape.eps)
+    back(crew, weights, weights.products[layer, OUT], buffers, tokens, shape, wide)
+
+
+@compiled
+def feed_forward(crew: Crew, shape: Shape, weights: Weights, buffers: Buffers, tokens: int, layer: int) -> None:
+    """Do the second half of a layer for all tokens."""
+    first, last = share(tokens, crew.thread, crew.threads)
+    norms = weights.norms[layer]
+    wide, ffn = shape.hidden_wide, shape.ffn_wide
+    for token in range(first, last):
+        place = token * wide
+        rms_norm(buffers.x, place, shape.hidden, weights.floats, norms[FFN_NORM], shape.eps, buffers.normed)
+    several(crew, weights, layer, (FFN_IN, DOWN), buffers, tokens, (shape.ffn, ffn, 2 * ffn), shape)
+    for token in range(first, last):
+        gate = token * 2 * ffn
+        gated(buffers.parts, gate, gate + ffn, ffn, shape.squared == 1, buffers.normed, token * ffn)
+        for at in range(shape.ffn, ffn):
+            buffers.normed[token * ffn + at] = np.float32(0)
+        norm_if_any(weights, norms[FFN_SUB_NORM], buffers, token * ffn, shape.ffn, shape.eps)
+    back(crew, weights, weights.products[layer, DOWN], buffers, tokens, shape, ffn)
+
+
+@compiled
+def step(
+    counters: Counters,
+    thread: int,
+    threads: int,
+    entries: tuple[int, int, int],
+    shape: Shape,
+    weights: Weights,
+    buffers: Buffers,
+    rows: Int64,
+) -> None:
+    """Take tokens through all layers: rows (tokens, 7), of a sequence in the order of its positions.
+
+    entries = addresses of the ternary kernel's prepare and product, row blocks taken at once. Writes keys and values,
+    and the hidden states of those rows whose WANTED is not negative to this place of the result. A job for `Team.run`.
+    """
+    crew = Crew(counters, thread, threads, entries[0], entries[1], entries[2])
+    tokens, wide = len(rows), shape.hidden_wide
+    first, last = share(tokens, thread, threads)
+    for token in range(first, last):
+        place = rows[token, TOKEN] * wide
+        read_embedding(weights.embedding, weights.embedding_brain, place, wide, buffers.x, token * wide)
+    for layer in range(shape.layers):
+        attention(crew, shape, weights, buffers, rows, layer)
+        feed_forward(crew, shape, weights, buffers, tokens, layer)
+    for token in range(first, last):
+        wanted = rows[token, WANTED]
+        if wanted >= 0:
+            place = token * wide
+            rms_norm(buffers.x, place, shape.hidden, weights.floats, weights.output_norm, shape.eps, buffers.normed)
+            for at in range(wide):
+                buffers.result[wanted * wide + at] = buffers.normed[place + at]
