@@ -6,9 +6,12 @@ from typing import Any
 import click
 
 from .commands.bench import bench
+from .commands.chat import chat
 from .commands.estimate import estimate
+from .commands.eval import evaluate
 from .commands.fit_check import fit_check
 from .commands.hardware import hardware
+from .commands.run import run
 from .commands.sweep import sweep
 from .commands.tables import cite, tables
 from .commands.validate import validate
@@ -62,7 +65,7 @@ def cli() -> None:
     """
 
 
-for _command in (estimate, sweep, fit_check, hardware, tables, cite, bench, validate):
+for _command in (estimate, sweep, fit_check, hardware, tables, cite, run, chat, evaluate, bench, validate):
     cli.add_command(_command)
 
 

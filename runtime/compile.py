@@ -36,14 +36,24 @@ _use_cache_folder()
 OPTIONS = {"cache": True, "nogil": True, "boundscheck": False, "error_model": "numpy"}
 
 
+# For functions that compiled code alone calls: what turns Python's arguments into theirs takes longer to compile than
+# they do themselves.
+_INNER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
 def compiled(function: Function) -> Function:
-    """Compile a function without the GIL and keep the machine code for the next process."""
+    """Compile a function that Python calls, without the GIL, and keep the machine code for the next process."""
     return cast(Function, numba.njit(**cast(Any, OPTIONS))(function))
 
 
+def inner(function: Function) -> Function:
+    """Compile a function that only compiled functions call."""
+    return cast(Function, numba.njit(**cast(Any, _INNER))(function))
+
+
 def inlined(function: Function) -> Function:
-    """Compile a function into every function that calls it."""
-    return cast(Function, numba.njit(**cast(Any, OPTIONS), forceinline=True)(function))
+    """Compile a function into every function that calls it; only compiled functions do."""
+    return cast(Function, numba.njit(**cast(Any, _INNER), forceinline=True)(function))
 
 
 class _Watch(_events.Listener):  # type: ignore[misc]

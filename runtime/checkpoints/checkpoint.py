@@ -39,12 +39,13 @@ class Linear:
 
     A ternary one takes int8 activations (per token, by the largest) and gives weights @ x times scales: the scales of
     `Ternary` always multiply, whatever the file does. `norm` is the RMSNorm that some checkpoints have inside of their
-    linear layers, before activations are quantised.
+    linear layers, before activations are quantised, and `norm_eps` what it adds to the mean square.
     """
 
     weights: Ternary | Dense
     bias: Float32 | None = None
     norm: Float32 | None = None
+    norm_eps: float = 1e-6
 
 
 class Checkpoint(Protocol):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..packing.nibble9 import COLUMNS, GROUP, HIGH, LOW, ROWS, bytes_per_row
 from ..simd.avx2 import load_twice, low_bytes, shuffle, sign
 from ..simd.vector import (
@@ -99,7 +99,7 @@ def twice(value: Any) -> Any:
     return (wide << np.int32(16)) | (wide & np.int32(0xFFFF))
 
 
-@compiled
+@inner
 def build_tables(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
     """Write a thread's share of the tables: bytes (tokens, bytes of a row, 64)."""
     signs = SIGNS
@@ -217,13 +217,13 @@ def some_blocks(
             add_to_sums(totals, part * TOTALS, steps, sums, part * ROWS)
 
 
-@compiled
+@inner
 def one_token(packed: Bytes, taken: int, tables: Bytes, totals: Int16, sums: Int32, blocks: tuple[int, int]) -> None:
     """Write the sums of one token: compiled for itself, 7 % quicker."""
     some_blocks(packed, taken, tables, 1, totals, sums, blocks)
 
 
-@compiled
+@inner
 def two_tokens_or_more(
     packed: Bytes, taken: int, tables: Bytes, tokens: int, totals: Int16, sums: Int32, blocks: tuple[int, int]
 ) -> None:
@@ -231,7 +231,7 @@ def two_tokens_or_more(
     some_blocks(packed, taken, tables, tokens, totals, sums, blocks)
 
 
-@compiled
+@inner
 def few_tokens(packed: Bytes, prepared: Int16, taken: int, out: Int32, scratch: Int16, first: int, last: int) -> None:
     """Write the row blocks from `first` to before `last` of a few tokens, the weights read from memory once."""
     tokens, rows = out.shape
@@ -251,7 +251,7 @@ def few_tokens(packed: Bytes, prepared: Int16, taken: int, out: Int32, scratch: 
                     out[token, row + step] = sums[(part * tokens + token) * ROWS + step]
 
 
-@compiled
+@inner
 def write_patterns(packed: Bytes, taken: int, chunk: int, block: int, patterns: Bytes) -> None:
     """Write the patterns of nine groups of four columns of 32 rows: (9, 32)."""
     tables = PATTERN_TABLES
@@ -270,7 +270,7 @@ def write_patterns(packed: Bytes, taken: int, chunk: int, block: int, patterns: 
         store(patterns, byte * ROWS, splat(U8X32, ZERO))
 
 
-@compiled
+@inner
 def write_places(packed: Packed, columns: int, chunk: int, blocks: tuple[int, int], width: int, places: Words) -> None:
     """Write the places of nine groups of four columns; see `four_russians`."""
     nibble9_places.write_places(write_patterns, packed, columns, chunk, blocks, width, places)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..packing.trit48 import COLUMNS, INDEXES, ROWS, WORDS
 from ..simd.avx512 import permute
 from ..simd.vector import I16X16, I16X32, add_into, broadcast, load, prefetch, shift_in, splat, store, widen
@@ -47,7 +47,7 @@ def table_of(x: Int16, place: int, masks: Int16) -> Register:
     return sums + (third & load(I16X32, masks, 4 * ROWS)) - (third & load(I16X32, masks, 5 * ROWS))
 
 
-@compiled
+@inner
 def build_tables(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
     """Write a thread's share of the tables: int16 (tokens, indexes, 32)."""
     masks = MASKS
@@ -86,7 +86,7 @@ def set_to_zero(sums: Int32) -> None:
         store(sums, place, widen(splat(I16X32, 0)))
 
 
-@compiled
+@inner
 def one_token_four_blocks(packed: Words, groups: int, tables: Int16, start: int, sums: Int32, block: int) -> None:
     """Write 128 int32 sums of one token; the tables begin at `start`."""
     stride = groups * STRIDE
@@ -123,7 +123,7 @@ def one_token_four_blocks(packed: Words, groups: int, tables: Int16, start: int,
         add_into(sums, 96, widen(s3))
 
 
-@compiled
+@inner
 def one_token_one_block(packed: Words, groups: int, tables: Int16, start: int, sums: Int32, block: int) -> None:
     """Write 32 int32 sums of one token."""
     group = 0
@@ -144,7 +144,7 @@ def one_token_one_block(packed: Words, groups: int, tables: Int16, start: int, s
         add_into(sums, 0, widen(total))
 
 
-@compiled
+@inner
 def one_token(
     packed: Words, groups: int, tables: Int16, token: int, out: Int32, sums: Int32, first: int, last: int
 ) -> None:
@@ -165,7 +165,7 @@ def one_token(
         block += step
 
 
-@compiled
+@inner
 def two_tokens_two_blocks(
     packed: Words, groups: int, tables: Int16, start: int, sums: Int32, block: int, blocks: int
 ) -> None:
@@ -202,7 +202,7 @@ def two_tokens_two_blocks(
         add_into(sums, 96, widen(b1))
 
 
-@compiled
+@inner
 def few_tokens(packed: Words, groups: int, tables: Int16, out: Int32, sums: Int32, first: int, last: int) -> None:
     """Write the row blocks from `first` to before `last` of several tokens, the weights read from memory once."""
     tokens, rows = out.shape

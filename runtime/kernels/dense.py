@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import compiled, inlined
+from ..compile import compiled, inlined, inner
 from ..simd.floats import from_brain, from_half, multiply_add, sum_of_lanes
 from ..simd.vector import F32X16, I16X16, load, prefetch, splat
 
@@ -105,13 +105,13 @@ def rows_of(convert: Any, bits: Bits, x: Float32, columns: int, out: Float32, fi
         row += here
 
 
-@compiled
+@inner
 def half_rows(bits: Bits, x: Float32, columns: int, out: Float32, first: int, last: int) -> None:
     """Write rows from weights in half precision; see `rows_of`."""
     rows_of(from_half, bits, x, columns, out, first, last)
 
 
-@compiled
+@inner
 def brain_rows(bits: Bits, x: Float32, columns: int, out: Float32, first: int, last: int) -> None:
     """Write rows from weights in bfloat16; see `rows_of`."""
     rows_of(from_brain, bits, x, columns, out, first, last)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..entry import Entry
 from ..simd.vector import (
     I16X16,
@@ -78,7 +78,7 @@ def transpose_tile(tile: Bytes, spare: Bytes) -> None:
             store(tile, (2 * row + 1) * TILE, interleave_high(upper, lower))
 
 
-@compiled
+@inner
 def transpose(vector: Any, x: npt.NDArray[np.int8], prepared: Int16, thread: int, threads: int) -> None:
     """Write a thread's share of x (tokens, columns) as int16 (token blocks, columns, lanes), filled up with zeros."""
     width = lanes(vector)
@@ -112,7 +112,7 @@ def three_sums(tables: Int16, offset: int, width: int, base: Register, value: Re
     store(tables, offset + 2 * width, base + value)
 
 
-@compiled
+@inner
 def build_tables(vector: Any, prepared: Int16, start: int, tables: Int16) -> None:
     """Write the 81 sums of each of nine groups of four columns: int16 (9, 81, lanes).
 
@@ -146,7 +146,7 @@ def add_four(vector: Any, tables: Int16, places: Any, total: Register) -> Regist
     return total + load(vector, tables, np.int64(places >> np.uint64(48)) * 4)
 
 
-@compiled
+@inner
 def add_chunk(vector: Any, places: Places, tables: Int16, totals: Int16, start: int, rows: int, fresh: bool) -> None:
     """Add the nine sums of each row to its totals, int16 (rows, lanes) from `start` on; set them if `fresh`."""
     width = lanes(vector)
@@ -161,7 +161,7 @@ def add_chunk(vector: Any, places: Places, tables: Int16, totals: Int16, start: 
         store(totals, place, total)
 
 
-@compiled
+@inner
 def flush(vector: Any, totals: Int16, sums: Int32, start: int, rows: int, fresh: bool) -> None:
     """Add int16 totals (rows, lanes) from `start` on to the int32 sums there; set those if `fresh`."""
     width = lanes(vector)
@@ -187,7 +187,7 @@ def transpose_sums(tile: Int32, spare: Int32) -> None:
             store(tile, (2 * row + 1) * TILE, interleave_high(upper, lower))
 
 
-@compiled
+@inner
 def write_out(
     vector: Any, totals: Int16, sums: Int32, start: int, rows: int, out: Int32, place: tuple[int, int]
 ) -> None:
@@ -221,7 +221,7 @@ def blocks_together(rows: int, blocks: int) -> int:
     return min(blocks, max(1, SUMS_IN_CACHE // rows))
 
 
-@compiled
+@inner
 def bounds_of(vector: Any, prepared: Int16, blocks: int, chunks_: int) -> Int32:
     """Return how large a sum of each chunk's columns can be: int32 (blocks, chunks), largest over a block's tokens."""
     width = lanes(vector)
@@ -240,7 +240,7 @@ def bounds_of(vector: Any, prepared: Int16, blocks: int, chunks_: int) -> Int32:
     return bounds
 
 
-@compiled
+@inner
 def begin(vector: Any, prepared: Int16, columns: int, tokens: int, rows: int, scratch: Int16) -> Work:
     """Lay out a thread's scratch memory for `rows` rows: see `Work`."""
     width, token_blocks = lanes(vector), -(-tokens // lanes(vector))
@@ -261,7 +261,7 @@ def begin(vector: Any, prepared: Int16, columns: int, tokens: int, rows: int, sc
     )
 
 
-@compiled
+@inner
 def add_columns(vector: Any, work: Work, start: int, chunk: int) -> None:
     """Add nine groups of columns, whose places are written, to the totals of the token blocks from `start` on."""
     prepared, places, tables, totals, sums, bounds, reach, flushed = work
@@ -279,7 +279,7 @@ def add_columns(vector: Any, work: Work, start: int, chunk: int) -> None:
         reach[block] += bound
 
 
-@compiled
+@inner
 def write_blocks(vector: Any, work: Work, start: int, out: Int32, first_row: int) -> None:
     """Write the sums of the token blocks from `start` on into out (tokens, rows), from a row on."""
     _, places, _, totals, sums, bounds, reach, flushed = work

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..atomics import LINE, SHARES, Counters, atomic_add, atomic_load, barrier
-from ..compile import compiled, inlined
+from ..compile import compiled, inlined, inner
 from ..entry import Entry, array_of, call_at
 from ..memory import CACHE_LINE, aligned
 from ..threads import Team
@@ -126,7 +126,7 @@ def open_shares(counters: Counters, thread: int, threads: int, count: int) -> No
     counters[SHARES + thread * LINE] = thread * count // threads
 
 
-@compiled
+@inner
 def take(counters: Counters, thread: int, threads: int, count: int, step: int) -> tuple[int, int]:
     """Take up to `step` things: of a thread's own part in order, and when that is empty, of the others'.
 
@@ -143,7 +143,7 @@ def take(counters: Counters, thread: int, threads: int, count: int, step: int) -
     return count, count
 
 
-@compiled
+@inner
 def multiply_once(
     counters: Counters,
     thread: int,

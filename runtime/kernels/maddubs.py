@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..packing.dot16 import COLUMNS, ROWS
 from ..simd.avx2 import multiply_bytes, multiply_words
 from ..simd.vector import I16X16, I32X8, U8X32, add_into, broadcast, load, prefetch, reinterpret, splat, store
@@ -93,7 +93,7 @@ def add_groups(
     add_pairs(sums, row + 24, d, h)
 
 
-@compiled
+@inner
 def one_token(packed: Packed, groups: int, fours: Int32, start: int, sums: Int32, blocks: tuple[int, int]) -> None:
     """Write four times the sums of codes x activations of one token for row blocks (first, count)."""
     first, count = blocks

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..packing.nibble9 import GROUP, ROWS, bytes_per_row
 from ..simd.neon import look_up, narrow
 from ..simd.vector import (
@@ -58,7 +58,7 @@ def store_table(tables: Bytes, place: int, sums: Register) -> None:
     store(tables, place + 16, narrow(sums >> 5))
 
 
-@compiled
+@inner
 def build_tables(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
     """Write a thread's share of the tables: bytes (tokens, bytes of a row, 64)."""
     masks = MASKS
@@ -119,7 +119,7 @@ def add_bytes(packed: Bytes, place: int, tables: Bytes, table: int, taken: int) 
     return lows, highs
 
 
-@compiled
+@inner
 def one_token(packed: Bytes, taken: int, tables: Bytes, start: int, sums: Int32, block: int) -> None:
     """Write the 32 sums of one token and a row block; the tables begin at `start`."""
     store(sums, 0, widen(splat(I16X32, 0)))
@@ -129,7 +129,7 @@ def one_token(packed: Bytes, taken: int, tables: Bytes, start: int, sums: Int32,
         add_into(sums, 0, widen_unsigned(lows) + (widen(highs) << 5))
 
 
-@compiled
+@inner
 def few_tokens(packed: Bytes, prepared: Int16, taken: int, out: Int32, sums: Int32, first: int, last: int) -> None:
     """Write the row blocks from `first` to before `last` of a few tokens, the weights read from memory once."""
     tokens, rows = out.shape
@@ -141,7 +141,7 @@ def few_tokens(packed: Bytes, prepared: Int16, taken: int, out: Int32, sums: Int
                 out[token, block * ROWS + row] = sums[row]
 
 
-@compiled
+@inner
 def write_patterns(packed: Bytes, taken: int, chunk: int, block: int, patterns: Bytes) -> None:
     """Write the patterns of nine groups of four columns of 32 rows: (9, 32)."""
     tables = PATTERN_TABLES
@@ -160,7 +160,7 @@ def write_patterns(packed: Bytes, taken: int, chunk: int, block: int, patterns: 
         store(patterns, byte * ROWS, splat(U8X32, ZERO))
 
 
-@compiled
+@inner
 def write_places(packed: Packed, columns: int, chunk: int, blocks: tuple[int, int], width: int, places: Words) -> None:
     """Write the places of nine groups of four columns; see `four_russians`."""
     nibble9_places.write_places(write_patterns, packed, columns, chunk, blocks, width, places)

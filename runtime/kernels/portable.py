@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..packing.nibble9 import GROUP, ROWS, bytes_per_row
 from ..simd.vector import (
     I16X16,
@@ -34,7 +34,7 @@ TOGETHER = 8  # rows whose sums are in registers
 MANY = 4  # tokens from which on the tables of the Four Russians are quicker
 
 
-@compiled
+@inner
 def build_tables(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
     """Write a thread's share of the tables: int16 (tokens, bytes of a row, 256)."""
     masks = MASKS
@@ -56,7 +56,7 @@ def entry(tables: Int16, table: Any, packed: Bytes, place: Any) -> Any:
     return tables[table + np.uint64(packed[place])]
 
 
-@compiled
+@inner
 def eight_rows(packed: Bytes, place: int, count: int, tables: Int16, table: int, sums: Int32, row: int) -> None:
     """Add to the sums of eight rows those of `count` bytes each."""
     s0, s1, s2, s3 = sums[row], sums[row + 1], sums[row + 2], sums[row + 3]
@@ -77,7 +77,7 @@ def eight_rows(packed: Bytes, place: int, count: int, tables: Int16, table: int,
     sums[row + 4], sums[row + 5], sums[row + 6], sums[row + 7] = s4, s5, s6, s7
 
 
-@compiled
+@inner
 def few_tokens(packed: Bytes, prepared: Int16, taken: int, out: Int32, sums: Int32, first: int, last: int) -> None:
     """Write the row blocks from `first` to before `last` of a few tokens, one after another."""
     tokens, rows = out.shape
@@ -95,7 +95,7 @@ def few_tokens(packed: Bytes, prepared: Int16, taken: int, out: Int32, sums: Int
             out[token, row] = sums[row - start]
 
 
-@compiled
+@inner
 def write_patterns(packed: Bytes, taken: int, chunk: int, block: int, patterns: Bytes) -> None:
     """Write the patterns of nine groups of four columns of 32 rows: (9, 32)."""
     table, bits = PATTERNS, PATTERN_TABLES
@@ -111,7 +111,7 @@ def write_patterns(packed: Bytes, taken: int, chunk: int, block: int, patterns: 
         patterns[place] = ZERO
 
 
-@compiled
+@inner
 def write_places(packed: Packed, columns: int, chunk: int, blocks: tuple[int, int], width: int, places: Words) -> None:
     """Write the places of nine groups of four columns; see `four_russians`."""
     nibble9_places.write_places(write_patterns, packed, columns, chunk, blocks, width, places)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..packing.dot16 import COLUMNS, ROWS
 from ..simd.neon import dot_bytes, lane_everywhere
 from ..simd.vector import I32X4, U8X16, load, prefetch, reinterpret, splat, store
@@ -68,7 +68,7 @@ def dot(total: Register, codes: Any, x: Register) -> Register:
     return dot_bytes(total, codes[3], four_columns(x, 3))
 
 
-@compiled
+@inner
 def one_token(packed: Packed, groups: int, x: Bytes, token: int, sums: Int32, block: int) -> None:
     """Write 32 sums of codes x activations of one token."""
     a = b = c = d = e = f = g = h = splat(I32X4, 0)
@@ -109,7 +109,7 @@ def dot4(totals: Any, codes: Any, x: Any) -> Any:
     )
 
 
-@compiled
+@inner
 def four_tokens(packed: Packed, groups: int, x: Bytes, token: int, sums: Int32, block: int) -> None:
     """Write (4, 32) sums of codes x activations of four tokens that follow each other."""
     stride = groups * COLUMNS

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..packing.trit48 import COLUMNS, INDEXES, ROWS, WORDS
 from ..simd.vector import I16X32, I32X16, interleave_high, interleave_low, load, prefetch, reinterpret, splat, store
 from . import four_russians as russians
@@ -100,7 +100,7 @@ def three_patterns(packed: Words, groups: int, block: int, triple: int) -> Any:
     )
 
 
-@compiled
+@inner
 def write_places(packed: Bytes, columns: int, chunk: int, blocks: tuple[int, int], width: int, places: Words) -> None:
     """Write where the sums of nine groups of four columns lie, for the rows of the blocks; see `russians.Places`."""
     first, last = blocks

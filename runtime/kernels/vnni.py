@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..packing.dot16 import COLUMNS, ROWS
 from ..simd.avx512 import dot_bytes
 from ..simd.vector import I32X16, U8X64, broadcast, load, prefetch, reinterpret, splat, store
@@ -55,7 +55,7 @@ def activations(fours: Int32, place: int) -> Register:
     return reinterpret(U8X64, broadcast(I32X16, fours, place))
 
 
-@compiled
+@inner
 def one_token(packed: Packed, groups: int, fours: Int32, start: int, sums: Int32, block: int) -> None:
     """Write 32 sums of codes x activations of one token."""
     a = b = c = d = splat(I32X16, 0)
@@ -102,7 +102,7 @@ def store8(sums: Int32, place: int, totals: Any) -> None:
     store(sums, place + 224, totals[7])
 
 
-@compiled
+@inner
 def eight_tokens(packed: Packed, groups: int, fours: Int32, start: int, sums: Int32, block: int) -> None:
     """Write (8, 32) sums of codes x activations of eight tokens that follow each other."""
     zero = splat(I32X16, 0)

@@ -4,7 +4,7 @@ Matrices that take the same input are packed as one, so that the input is prepar
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ def assemble(checkpoint: Checkpoint, packing: str, progress: Callable[[int, int]
     """
     spec = checkpoint.config.spec
     floats, matrices = _Floats(), _Matrices()
-    products = np.zeros((spec.layers, step.PRODUCTS, 9), np.int64)
+    products = np.zeros((spec.layers, step.PRODUCTS, step.FIELDS), np.int64)
     norms = np.zeros((spec.layers, len(NORMS)), np.int64)
     for layer in range(spec.layers):
         norms[layer] = [floats.add(checkpoint.norm(layer, name)) for name in NORMS]
@@ -129,6 +129,24 @@ def assemble(checkpoint: Checkpoint, packing: str, progress: Callable[[int, int]
     )
 
 
+def repacked(model: Assembled, packing: str) -> Assembled:
+    """Return a model with its ternary matrices packed for another kernel.
+
+    Raises:
+        BitsimError: a matrix holds bytes that are no code.
+    """
+    matrices, products = _Matrices(), model.products.copy()
+    old, new = CODECS[model.packing], CODECS[packing]
+    for product in products.reshape(-1, products.shape[-1]):
+        if product[step.KIND] == step.ABSENT:
+            continue
+        packed = model.matrices[product[step.WEIGHT] : product[step.WEIGHT] + product[step.SIZE]]
+        if product[step.KIND] == step.TERNARY:
+            packed = new.pack(old.unpack(packed, product[step.ROWS], product[step.COLUMNS]).weights).reshape(-1)
+        product[step.WEIGHT], product[step.SIZE] = matrices.add(packed), len(packed)
+    return replace(model, packing=packing, matrices=matrices.together(), products=products)
+
+
 def widened(dense: Dense) -> Dense:
     """Return a matrix with its columns filled up with zeros to a multiple of 16."""
     rows, columns = dense.bits.shape
@@ -142,7 +160,7 @@ def widened(dense: Dense) -> Dense:
 def _fused(linears: Sequence[Linear]) -> list[tuple[int, Linear]]:
     """Return the linears with their first row, as one where they take the same numbers in the same format."""
     linears = [_without_blocks(linear) for linear in linears]
-    if len({_kind(linear) for linear in linears}) == 1 and all(_same(linears[0].norm, each.norm) for each in linears):
+    if len({_kind(linear) for linear in linears}) == 1 and all(_same_norm(linears[0], each) for each in linears):
         return [(0, _joined(linears))]
     starts = np.cumsum([0] + [_rows(linear) for linear in linears])
     return [(int(start), linear) for start, linear in zip(starts, linears, strict=False)]
@@ -153,7 +171,8 @@ def _without_blocks(linear: Linear) -> Linear:
     weights = linear.weights
     if not isinstance(weights, Ternary) or weights.scales.shape[1] == 1:
         return linear
-    return Linear(Dense(weights.dequantised().astype(np.float16).view(np.uint16)), linear.bias, linear.norm)
+    dense = Dense(weights.dequantised().astype(np.float16).view(np.uint16))
+    return replace(linear, weights=dense)
 
 
 def _kind(linear: Linear) -> int:
@@ -167,8 +186,10 @@ def _rows(linear: Linear) -> int:
     return len(weights.weights if isinstance(weights, Ternary) else weights.bits)
 
 
-def _same(left: Float32 | None, right: Float32 | None) -> bool:
-    return left is right if left is None or right is None else np.array_equal(left, right)
+def _same_norm(left: Linear, right: Linear) -> bool:
+    if left.norm is None or right.norm is None:
+        return left.norm is right.norm
+    return left.norm_eps == right.norm_eps and np.array_equal(left.norm, right.norm)
 
 
 def _joined(linears: Sequence[Linear]) -> Linear:
@@ -183,7 +204,7 @@ def _joined(linears: Sequence[Linear]) -> Linear:
         weights: Any = Ternary(np.concatenate([each.weights for each in all_weights]), np.concatenate(scales))
     else:
         weights = Dense(np.concatenate([each.bits for each in all_weights]), all_weights[0].brain)
-    return Linear(weights, bias, linears[0].norm)
+    return replace(linears[0], weights=weights, bias=bias)
 
 
 def _product(linear: Linear, packing: str, floats: _Floats, matrices: _Matrices, first_unit: int) -> list[int]:
@@ -199,4 +220,5 @@ def _product(linear: Linear, packing: str, floats: _Floats, matrices: _Matrices,
         packed = np.ascontiguousarray(widened(weights).bits).reshape(-1).view(np.uint8)
     place = matrices.add(packed)
     bias, norm = floats.add(linear.bias), floats.add(linear.norm)
-    return [_kind(linear), place, len(packed), rows, columns, scale, bias, norm, first_unit]
+    epsilon = step.NONE if linear.norm is None else floats.add(np.array([linear.norm_eps], np.float32))
+    return [_kind(linear), place, len(packed), rows, columns, scale, bias, norm, epsilon, first_unit]

@@ -4,12 +4,15 @@ Two passes: scores of all positions, 16 in a register; then the values weighted 
 positions, whatever else is in the step, so a token's result does not depend on it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba.core import types
 
-from ..compile import compiled, inlined
+from ..compile import inlined
+from ..entry import Entry, array_of
 from ..simd.floats import (
     exponential,
     from_half,
@@ -139,7 +142,15 @@ def four_heads(
         store(out, heads[0] + at, a * w0)
 
 
-@compiled
+def _entry(function: Callable[..., None]) -> Entry:
+    """Make an entry of a function attend(row, head, query, group, span, scores, out)."""
+    vector = array_of(np.float32)
+    query = types.Tuple([vector, types.int64, types.int64, types.float32])
+    pair, four = types.UniTuple(types.int64, 2), types.UniTuple(types.int64, 4)
+    return Entry(function, four, pair, query, types.int64, pair, vector, vector)
+
+
+@_entry
 def attend_halves(
     row: Row, head: Head, query: Query, group: int, span: tuple[int, int], scores: Float32, out: Float32
 ) -> None:
@@ -151,7 +162,7 @@ def attend_halves(
         four_heads(halves_at, memory, here, min(HEADS, group - step), span, scores, out)
 
 
-@compiled
+@_entry
 def attend_bytes(
     row: Row, head: Head, query: Query, group: int, span: tuple[int, int], scores: Float32, out: Float32
 ) -> None:

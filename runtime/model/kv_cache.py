@@ -18,7 +18,7 @@ from numba.core import types
 
 from bitsim.energy_tables import BitsimError
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..memory import aligned
 from ..simd.floats import absolute, larger_float, largest_lane, rounded, to_bytes, to_half, to_integers
 from ..simd.vector import F32X16, instruction, load, splat, store
@@ -125,7 +125,7 @@ def key_place(position: int, width: int) -> int:
     return position // POSITIONS * POSITIONS * width + position % POSITIONS
 
 
-@compiled
+@inner
 def write_halves(row: Row, head: Head, width: int, position: int, x: Float32, key: int, value: int) -> None:
     """Write the key at x[key] and the value at x[value] of a position."""
     keys, values, _, _ = halves_of(row, head, width)
@@ -147,7 +147,7 @@ def scale_of(x: Float32, place: int, width: int) -> Any:
     return max(largest_lane(largest), np.float32(SMALLEST)) / np.float32(127)
 
 
-@compiled
+@inner
 def write_bytes(row: Row, head: Head, width: int, position: int, x: Float32, key: int, value: int) -> None:
     """Write the key at x[key] and the value at x[value] of a position, rounded to int8."""
     keys, values, key_scales, value_scales = bytes_of(row, head, width)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitsim.energy_tables import BitsimError
+from bitsim.energy_tables.errors import shown
 
 from ..heads.head import Head
 from ..kernels.dense import padded
@@ -15,12 +16,14 @@ from ..threads import Team
 from . import buffers, rotary
 from . import step as steps
 from .assembly import Assembled
+from .attention import attend_bytes, attend_halves
 from .config import ModelConfig, TextRules
 from .kv_cache import Sequence, padded_head
 
 Float32 = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.integer[Any]]
 
+MULTIPLY = steps.multiply_entry()
 UNBOUNDED = 1 << 40  # positions of a window where there is none
 DEFAULT_CONTEXT = 4096  # of a sequence, where nothing is asked for and the model takes as much
 
@@ -147,7 +150,14 @@ class Model:
     def _once(self, rows: steps.Int64) -> Float32:
         memory, method = self._buffers_for(len(rows)), self.kernel.method(len(rows))
         assert isinstance(method, Compiled)
-        entries = method.prepare.address, method.product.address, method.together
+        entries = steps.Entries(
+            prepare=method.prepare.address,
+            product=method.product.address,
+            together=method.together,
+            multiply=MULTIPLY.address,
+            attend_halves=attend_halves.address,
+            attend_bytes=attend_bytes.address,
+        )
         self._team.run(steps.step, entries, self._shape, self._weights, memory, rows)
         return memory.result.reshape(-1, self._shape.hidden_wide)[:, : self._shape.hidden]
 
@@ -180,8 +190,22 @@ class Model:
 
 
 def shape_of(config: ModelConfig) -> steps.Shape:
-    """Return what all layers of a step share."""
+    """Return what all layers of a step share.
+
+    Raises:
+        BitsimError: the model has something that a step does not do.
+    """
     spec = config.spec
+    lacks = {
+        "experts": spec.experts > 1,
+        "post_norms": spec.post_norms,
+        f"activation '{shown(spec.activation, 40)}'": spec.activation not in ("silu", "relu2"),
+        "a feed-forward without a gate": not spec.gated_ffn,
+        f"head_dim {spec.head_dim}": spec.head_dim % 2 == 1,
+    }
+    for what, lacking in lacks.items():
+        if lacking:
+            raise BitsimError(f"{spec.name}: models with {what} can be estimated, but not run")
     return steps.Shape(
         layers=spec.layers,
         hidden=spec.hidden,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import compiled
+from ..compile import inner
 from .config import Rope
 
 Float32 = npt.NDArray[np.float32]
@@ -43,7 +43,7 @@ def tables(rope: Rope, head_dim: int, positions: int) -> Float32:
     return np.ascontiguousarray(both, np.float32)
 
 
-@compiled
+@inner
 def rotate(x: Float32, place: int, half: int, table: Float32, start: int) -> None:
     """Rotate a head's two halves against each other, in place; the table's row begins at `start`."""
     for pair in range(half):

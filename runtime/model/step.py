@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba.core import types
 
 from ..atomics import Counters, barrier
-from ..compile import compiled, inlined
-from ..entry import call_at
+from ..compile import compiled, inlined, inner
+from ..entry import Entry, array_of, call_at
 from ..kernels.dense import dense_rows
-from ..kernels.kernel import ROWS_PER_BLOCK, open_shares, row_blocks, share, take
-from .attention import attend_bytes, attend_halves
+from ..kernels.kernel import INDEX, ROWS_PER_BLOCK, open_shares, row_blocks, share, take
 from .kv_cache import write_bytes, write_halves
 from .rotary import rotate
 from .tokenwise import add_row, gated, read_embedding, rms_norm, scaled, to_int8
@@ -27,7 +27,8 @@ Int64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 # Columns of `Weights.products`, one row for each product of a layer.
-KIND, WEIGHT, SIZE, ROWS, COLUMNS, SCALE, BIAS, NORM, FIRST_UNIT = range(9)
+KIND, WEIGHT, SIZE, ROWS, COLUMNS, SCALE, BIAS, NORM, EPSILON, FIRST_UNIT = range(10)
+FIELDS = 10
 ABSENT, TERNARY, HALF, BRAIN = range(4)  # KIND
 ATTENTION_IN, OUT, FFN_IN, DOWN, PRODUCTS = 0, 3, 4, 6, 7  # where in a layer's products; up to three, one, two, one
 # Columns of `Weights.norms`.
@@ -60,7 +61,7 @@ class Weights(NamedTuple):
     bytes: Bytes  # packed matrices
     words: npt.NDArray[np.uint16]  # the same memory
     floats: Float32  # norms, scales, biases
-    products: Int64  # (layers, PRODUCTS, 9)
+    products: Int64  # (layers, PRODUCTS, FIELDS)
     norms: Int64  # (layers, 6), places in floats
     output_norm: int
     embedding: npt.NDArray[np.uint16]  # (vocabulary x hidden_wide), flat
@@ -85,34 +86,43 @@ class Buffers(NamedTuple):
     result: Float32  # (wanted x hidden_wide), flat: after the last norm
 
 
+class Entries(NamedTuple):
+    """Addresses of what is called by address (see `entry`): compiled once, and not again into each caller."""
+
+    prepare: int  # the ternary kernel's
+    product: int
+    together: int  # row blocks that it takes at once
+    multiply: int
+    attend_halves: int
+    attend_bytes: int
+
+
 class Crew(NamedTuple):
-    """Who works: the barrier's counters, this thread's number, all threads, and the ternary kernel's entries."""
+    """Who works: the barrier's counters, this thread's number, all threads; and what they call."""
 
     counters: Counters
     thread: int
     threads: int
-    prepare: int
-    product: int
-    together: int
+    entries: Entries
 
 
 @inlined
-def input_of(buffers: Buffers, norm: int, floats: Float32, token: int, columns: int, wide: int, eps: float) -> Float32:
+def input_of(buffers: Buffers, product: Any, floats: Float32, token: int, wide: int) -> Float32:
     """Return the array in which a token's input of a product lies: normed once more where the product wants it."""
-    if norm == NONE:
+    if product[NORM] == NONE:
         return buffers.normed
-    rms_norm(buffers.normed, token * wide, columns, floats, norm, eps, buffers.inner)
+    epsilon = floats[product[EPSILON]]
+    rms_norm(buffers.normed, token * wide, product[COLUMNS], floats, product[NORM], epsilon, buffers.inner)
     return buffers.inner
 
 
-@compiled
-def multiply(crew: Crew, weights: Weights, product: Any, buffers: Buffers, tokens: int, wide: int, eps: float) -> None:
+def multiply(crew: Crew, weights: Weights, product: Any, buffers: Buffers, tokens: int, wide: int) -> None:
     """Write the sums of one product for all tokens; their inputs lie in `normed`, `wide` apart."""
-    counters, thread, threads, prepare, entry, together = crew
-    rows, columns, norm = product[ROWS], product[COLUMNS], product[NORM]
+    counters, thread, threads, entries = crew
+    rows, columns = product[ROWS], product[COLUMNS]
     first, last = share(tokens, thread, threads)
     for token in range(first, last):
-        x = input_of(buffers, norm, weights.floats, token, columns, wide, eps)
+        x = input_of(buffers, product, weights.floats, token, wide)
         if product[KIND] == TERNARY:
             codes = buffers.codes.view(np.uint8)
             buffers.steps[token] = to_int8(x, token * wide, columns, codes, token * columns)
@@ -120,21 +130,21 @@ def multiply(crew: Crew, weights: Weights, product: Any, buffers: Buffers, token
     blocks = row_blocks(rows)
     if product[KIND] == TERNARY:
         codes_ = buffers.codes[: tokens * columns].reshape(tokens, columns)
-        call_at(prepare, codes_, buffers.prepared, thread, threads)
+        call_at(entries.prepare, codes_, buffers.prepared, thread, threads)
         open_shares(counters, thread, threads, blocks)
         barrier(counters, threads)
         packed = weights.bytes[product[WEIGHT] : product[WEIGHT] + product[SIZE]]
         out = buffers.sums[: tokens * rows].reshape(tokens, rows)
-        step = together if together > 0 else -(-blocks // threads)
+        step = entries.together if entries.together > 0 else -(-blocks // threads)
         start, end = take(counters, thread, threads, blocks, step)
         while start < blocks:
-            call_at(entry, packed, buffers.prepared, columns, out, buffers.scratch[thread], start, end)
+            call_at(entries.product, packed, buffers.prepared, columns, out, buffers.scratch[thread], start, end)
             start, end = take(counters, thread, threads, blocks, step)
     else:
         open_shares(counters, thread, threads, blocks)
         barrier(counters, threads)
         bits = weights.words[product[WEIGHT] // 2 : (product[WEIGHT] + product[SIZE]) // 2]
-        x = buffers.normed if norm == NONE else buffers.inner
+        x = buffers.normed if product[NORM] == NONE else buffers.inner
         out_ = buffers.sums.view(np.float32)[: tokens * rows].reshape(tokens, rows)
         start, end = take(counters, thread, threads, blocks, 1)
         while start < blocks:
@@ -144,7 +154,7 @@ def multiply(crew: Crew, weights: Weights, product: Any, buffers: Buffers, token
     barrier(counters, threads)
 
 
-@compiled
+@inner
 def unpack(
     weights: Weights, product: Any, buffers: Buffers, token: int, unit: tuple[int, int], out: Float32, place: int
 ) -> None:
@@ -163,7 +173,7 @@ def unpack(
             add_row(out, target, size, weights.floats, product[BIAS] + row)
 
 
-@compiled
+@inner
 def several(
     crew: Crew,
     weights: Weights,
@@ -179,15 +189,16 @@ def several(
     for number in range(numbers[0], numbers[1]):
         product = weights.products[layer, number]
         if product[KIND] != ABSENT:
-            multiply(crew, weights, product, buffers, tokens, shape.hidden_wide, shape.eps)
+            wide = shape.hidden_wide
+            call_at(crew.entries.multiply, crew, weights, product, buffers, tokens, wide)
             for token in range(first, last):
                 unpack(weights, product, buffers, token, (unit[0], unit[1]), buffers.parts, token * unit[2])
 
 
-@compiled
+@inner
 def back(crew: Crew, weights: Weights, product: Any, buffers: Buffers, tokens: int, shape: Shape, wide: int) -> None:
     """Multiply all tokens by a matrix whose result is added to them."""
-    multiply(crew, weights, product, buffers, tokens, wide, shape.eps)
+    call_at(crew.entries.multiply, crew, weights, product, buffers, tokens, wide)
     first, last = share(tokens, crew.thread, crew.threads)
     for token in range(first, last):
         place = token * shape.hidden_wide
@@ -195,7 +206,7 @@ def back(crew: Crew, weights: Weights, product: Any, buffers: Buffers, tokens: i
         add_row(buffers.x, place, shape.hidden, buffers.inner, place)
 
 
-@compiled
+@inner
 def keep(shape: Shape, weights: Weights, buffers: Buffers, row: Any, token: int, layer: int) -> None:
     """Rotate a token's queries and keys and write its key and value of each head."""
     width, half = shape.head_wide, shape.head // 2
@@ -220,8 +231,8 @@ def keep(shape: Shape, weights: Weights, buffers: Buffers, row: Any, token: int,
             write_bytes(memory, number, width, row[POSITION], parts, key, value)
 
 
-@compiled
-def attend(shape: Shape, buffers: Buffers, row: Any, token: int, layer: int, head: int, thread: int) -> None:
+@inner
+def attend(shape: Shape, buffers: Buffers, row: Any, token: int, layer: int, head: int, crew: Crew) -> None:
     """Write the attention of one token's query heads that share a key head."""
     width, group = shape.head_wide, shape.heads // shape.kv_heads
     factor = np.float32(1) / np.sqrt(np.float32(shape.head))
@@ -234,13 +245,11 @@ def attend(shape: Shape, buffers: Buffers, row: Any, token: int, layer: int, hea
     memory = row[KEYS], row[VALUES], row[SCALES], row[CAPACITY]
     number = layer * shape.kv_heads + head, shape.layers * shape.kv_heads
     query = buffers.heads, in_heads, width, factor
-    if row[SCALES] == 0:
-        attend_halves(memory, number, query, group, span, buffers.scores[thread], buffers.heads)
-    else:
-        attend_bytes(memory, number, query, group, span, buffers.scores[thread], buffers.heads)
+    entry = crew.entries.attend_halves if row[SCALES] == 0 else crew.entries.attend_bytes
+    call_at(entry, memory, number, query, group, span, buffers.scores[crew.thread], buffers.heads)
 
 
-@compiled
+@inner
 def close_ranks(shape: Shape, buffers: Buffers, token: int, wide: int) -> None:
     """Write a token's attention heads without what fills them up."""
     for head in range(shape.heads):
@@ -258,7 +267,7 @@ def norm_if_any(weights: Weights, norm: int, buffers: Buffers, place: int, width
         rms_norm(buffers.normed, place, width, weights.floats, norm, eps, buffers.normed)
 
 
-@compiled
+@inner
 def attention(crew: Crew, shape: Shape, weights: Weights, buffers: Buffers, rows: Int64, layer: int) -> None:
     """Do the first half of a layer for all tokens."""
     tokens, wide = len(rows), shape.hidden_wide
@@ -277,7 +286,7 @@ def attention(crew: Crew, shape: Shape, weights: Weights, buffers: Buffers, rows
     start, _ = take(crew.counters, crew.thread, crew.threads, count, 1)
     while start < count:
         token, head = start // shape.kv_heads, start % shape.kv_heads
-        attend(shape, buffers, rows[token], token, layer, head, crew.thread)
+        attend(shape, buffers, rows[token], token, layer, head, crew)
         start, _ = take(crew.counters, crew.thread, crew.threads, count, 1)
     barrier(crew.counters, crew.threads)
     width = shape.heads * shape.head
@@ -288,7 +297,7 @@ def attention(crew: Crew, shape: Shape, weights: Weights, buffers: Buffers, rows
     back(crew, weights, weights.products[layer, OUT], buffers, tokens, shape, wide)
 
 
-@compiled
+@inner
 def feed_forward(crew: Crew, shape: Shape, weights: Weights, buffers: Buffers, tokens: int, layer: int) -> None:
     """Do the second half of a layer for all tokens."""
     first, last = share(tokens, crew.thread, crew.threads)
@@ -312,7 +321,7 @@ def step(
     counters: Counters,
     thread: int,
     threads: int,
-    entries: tuple[int, int, int],
+    entries: Entries,
     shape: Shape,
     weights: Weights,
     buffers: Buffers,
@@ -320,10 +329,10 @@ def step(
 ) -> None:
     """Take tokens through all layers: rows (tokens, 7), of a sequence in the order of its positions.
 
-    entries = addresses of the ternary kernel's prepare and product, row blocks taken at once. Writes keys and values,
-    and the hidden states of those rows whose WANTED is not negative to this place of the result. A job for `Team.run`.
+    Writes keys and values, and the hidden states of those rows whose WANTED is not negative to this place of the
+    result. A job for `Team.run`.
     """
-    crew = Crew(counters, thread, threads, entries[0], entries[1], entries[2])
+    crew = Crew(counters, thread, threads, entries)
     tokens, wide = len(rows), shape.hidden_wide
     first, last = share(tokens, thread, threads)
     for token in range(first, last):
@@ -339,3 +348,43 @@ def step(
             rms_norm(buffers.x, place, shape.hidden, weights.floats, weights.output_norm, shape.eps, buffers.normed)
             for at in range(wide):
                 buffers.result[wanted * wide + at] = buffers.normed[place + at]
+
+
+def multiply_entry() -> Entry:
+    """Return the entry of `multiply`."""
+    return Entry(multiply, CREW, WEIGHTS, array_of(np.int64), BUFFERS, INDEX, INDEX)
+
+
+def _named(tuple_: Any, fields: dict[str, Any]) -> Any:
+    """Return numba's type of a named tuple."""
+    return types.NamedTuple([fields[name] for name in tuple_._fields], tuple_)
+
+
+_VECTORS = {name: array_of(np.float32) for name in (*Buffers._fields, *Weights._fields)}
+_INDEXES = dict.fromkeys((*Entries._fields, *Crew._fields), INDEX)
+ENTRIES = _named(Entries, _INDEXES)
+CREW = _named(Crew, {**_INDEXES, "counters": array_of(np.int64), "entries": ENTRIES})
+WEIGHTS = _named(
+    Weights,
+    {
+        **_VECTORS,
+        "bytes": array_of(np.uint8),
+        "words": array_of(np.uint16),
+        "products": array_of(np.int64, 3),
+        "norms": array_of(np.int64, 2),
+        "output_norm": INDEX,
+        "embedding": array_of(np.uint16),
+        "embedding_brain": types.boolean,
+    },
+)
+BUFFERS = _named(
+    Buffers,
+    {
+        **_VECTORS,
+        "codes": array_of(np.int8),
+        "sums": array_of(np.int32),
+        "scores": array_of(np.float32, 2),
+        "prepared": array_of(np.int16),
+        "scratch": array_of(np.int16, 2),
+    },
+)

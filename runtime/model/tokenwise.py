@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..simd.floats import (
     absolute,
     exponential,
@@ -35,7 +35,7 @@ LANES = 16
 SMALLEST = 1e-5  # of a token's largest activation, below which it counts as this (transformers, BitLinear)
 
 
-@compiled
+@inner
 def rms_norm(x: Float32, place: int, width: int, weights: Float32, weight: int, eps: float, out: Float32) -> None:
     """Divide a row by the root of its mean square and multiply by weights, into `out` at the same place.
 
@@ -50,7 +50,7 @@ def rms_norm(x: Float32, place: int, width: int, weights: Float32, weight: int, 
         store(out, place + step, load(F32X16, x, place + step) * scale * load(F32X16, weights, weight + step))
 
 
-@compiled
+@inner
 def to_int8(x: Float32, place: int, width: int, out: Bytes, target: int) -> Any:
     """Round a row to int8 by its largest number; return what one step is worth.
 
@@ -69,7 +69,7 @@ def to_int8(x: Float32, place: int, width: int, out: Bytes, target: int) -> Any:
     return np.float32(1) / scale
 
 
-@compiled
+@inner
 def scaled(
     sums: Int32, place: int, count: int, scales: Float32, scale: int, step: Any, out: Float32, target: int
 ) -> None:
@@ -82,7 +82,7 @@ def scaled(
         out[target + at] = np.float32(sums[place + at]) * (scales[scale + at] * step)
 
 
-@compiled
+@inner
 def add_row(x: Float32, place: int, count: int, more: Float32, start: int) -> None:
     """Add a row of numbers to another."""
     for at in range(count):
@@ -96,7 +96,7 @@ def sigmoid_times(x: Any) -> Any:
     return x / (exponential(splat(F32X16, 0.0) - bounded) + 1.0)
 
 
-@compiled
+@inner
 def gated(x: Float32, gate: int, up: int, width: int, squared: bool, out: Float32, target: int) -> None:
     """Write f(gate) x up: f is the square of the positive part if `squared`, else SiLU."""
     for at in range(0, width, LANES):
@@ -109,7 +109,7 @@ def gated(x: Float32, gate: int, up: int, width: int, squared: bool, out: Float3
         store(out, target + at, g * load(F32X16, x, up + at))
 
 
-@compiled
+@inner
 def read_embedding(bits: Bits, brain: bool, place: int, width: int, out: Float32, target: int) -> None:
     """Write a row of 16-bit floating-point numbers as float32; width is a multiple of 16."""
     for at in range(0, width, LANES):

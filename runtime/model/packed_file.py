@@ -1,0 +1,198 @@
+"""A model packed for one kind of kernel, in one safetensors file: read into memory and run, nothing to be computed.
+
+The file holds the arrays of `assembly.Assembled`, the tokenizer, and the screen of the head where there is one. Its
+`__metadata__` has the format's version, the configuration, and a CRC-32 of every tensor.
+"""
+
+import dataclasses
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save_file
+
+from bitsim.energy_tables import BitsimError
+from bitsim.energy_tables.errors import shown
+from bitsim.simulator.model_spec import ModelSpec
+
+from ..checkpoints.checkpoint import Dense
+from ..checkpoints.safetensors_file import read_safetensors
+from ..checkpoints.stored import Stored
+from ..memory import aligned
+from ..packing import CODECS
+from .assembly import Assembled
+from .check_tables import check_tables
+from .config import ModelConfig, Rope, TextRules
+
+FORMAT, VERSION = "bitsim", "1"
+SCREEN = "screen."  # what the names of the screen's arrays begin with
+LAZY = ("embedding", "head")  # left in the file: a token takes a few rows of them
+_KINDS = {"U8": np.uint8, "U16": np.uint16, "I64": np.int64, "F32": np.float32, "U32": np.uint32, "I8": np.int8}
+_PIECE = 1 << 22  # bytes copied and summed up at once, while they are in the cache
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def write_packed(model: Assembled, screen: Mapping[str, npt.NDArray[Any]] | None, path: Path) -> None:
+    """Write a model to a file; it has its name once it is complete.
+
+    Args:
+        model: what to write.
+        screen: the arrays of the head's screen, or None.
+        path: the file; one that is there is replaced.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    arrays: Arrays = {
+        "matrices": model.matrices,
+        "floats": model.floats,
+        "products": model.products,
+        "norms": model.norms,
+        "embedding": model.embedding.bits,
+    }
+    if model.head is not None:
+        arrays["head"] = model.head.bits
+    if model.text.tokenizer is not None:
+        arrays["tokenizer"] = np.frombuffer(model.text.tokenizer, np.uint8)
+    arrays |= {SCREEN + name: array for name, array in (screen or {}).items()}
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "packing": model.packing,
+        "config": json.dumps(dataclasses.asdict(model.config)),
+        "text": json.dumps({**dataclasses.asdict(model.text), "tokenizer": None}),
+        "output_norm": str(model.output_norm),
+        "brain": json.dumps([model.embedding.brain, model.head is not None and model.head.brain]),
+        "crc32": json.dumps({name: zlib.crc32(array.reshape(-1).view(np.uint8)) for name, array in arrays.items()}),
+    }
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(arrays, unfinished, metadata)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def is_packed(metadata: Mapping[str, str]) -> bool:
+    """Whether a safetensors file with this metadata is one of ours."""
+    return metadata.get("format") == FORMAT
+
+
+def read_packed(path: Path) -> tuple[Assembled, Arrays]:
+    """Read a model and the arrays of its head's screen (none where there is no screen).
+
+    Matrices come into memory of their own, in large pages; embedding and head stay in the file, mapped.
+
+    Raises:
+        BitsimError: not such a file, of another version, damaged; file and field are named.
+    """
+    tensors, metadata = read_safetensors(path)
+    if not is_packed(metadata):
+        raise BitsimError(
+            f"{path}: __metadata__: expected format '{FORMAT}', got '{shown(metadata.get('format'), 40)}'"
+        )
+    if metadata.get("version") != VERSION:
+        got = shown(metadata.get("version"), 40)
+        raise BitsimError(f"{path}: version: expected {VERSION}, got '{got}': convert the model again")
+    fields = _Fields(path, metadata)
+    sums = fields.json("crc32", dict)
+    arrays = {name: _array(tensor, sums.get(name), name in LAZY) for name, tensor in tensors.items()}
+    config = fields.config()
+    brains = fields.json("brain", list)
+    if len(brains) != 2:
+        raise BitsimError(f"{path}: brain: expected two flags, got {len(brains)}")
+    packing = metadata.get("packing", "")
+    if packing not in CODECS:
+        raise BitsimError(f"{path}: packing: expected one of {', '.join(CODECS)}, got '{shown(packing, 40)}'")
+    tokenizer = arrays.get("tokenizer")
+    model = Assembled(
+        config=config,
+        text=dataclasses.replace(fields.text(), tokenizer=None if tokenizer is None else tokenizer.tobytes()),
+        packing=packing,
+        matrices=_typed(path, arrays, "matrices", np.uint8, 1),
+        floats=_typed(path, arrays, "floats", np.float32, 1),
+        products=_typed(path, arrays, "products", np.int64, 3),
+        norms=_typed(path, arrays, "norms", np.int64, 2),
+        output_norm=fields.integer("output_norm"),
+        embedding=Dense(_typed(path, arrays, "embedding", np.uint16, 2), bool(brains[0])),
+        head=Dense(_typed(path, arrays, "head", np.uint16, 2), bool(brains[1])) if "head" in arrays else None,
+    )
+    check_tables(model, str(path))
+    return model, {name.removeprefix(SCREEN): arrays[name] for name in arrays if name.startswith(SCREEN)}
+
+
+def _array(tensor: Stored, expected: object, lazy: bool) -> npt.NDArray[Any]:
+    """Return a tensor's numbers: as they lie in the file, or copied and compared with their sum."""
+    if tensor.kind not in _KINDS:
+        raise BitsimError(f"{tensor.where}: dtype: expected one of {', '.join(_KINDS)}, got {tensor.kind}")
+    dtype = np.dtype(_KINDS[tensor.kind])
+    if lazy and tensor.data.ctypes.data % dtype.itemsize == 0:
+        return tensor.data.view(dtype).reshape(tensor.shape)
+    copy: npt.NDArray[np.uint8] = aligned(tensor.data.shape, np.uint8)
+    found = 0
+    for start in range(0, len(copy), _PIECE):
+        copy[start : start + _PIECE] = tensor.data[start : start + _PIECE]
+        found = zlib.crc32(copy[start : start + _PIECE], found)
+    if found != expected and not lazy:
+        raise BitsimError(f"{tensor.where}: damaged: its bytes do not have the CRC-32 that was written with them")
+    return copy.view(dtype).reshape(tensor.shape)
+
+
+def _typed(path: Path, arrays: Arrays, name: str, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
+    """Return an array that must be there."""
+    if name not in arrays:
+        raise BitsimError(f"{path}: '{name}' is missing")
+    array = arrays[name]
+    if array.dtype != dtype or array.ndim != dimensions:
+        expected = f"{np.dtype(dtype).name} of {dimensions} dimensions"
+        raise BitsimError(f"{path}: {name}: expected {expected}, got {array.dtype} of {array.ndim}")
+    return array
+
+
+class _Fields:
+    """The texts of the metadata, read as what they are."""
+
+    def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
+        self._path, self._metadata = path, metadata
+
+    def json(self, name: str, kind: type) -> Any:
+        try:
+            value = json.loads(self._metadata.get(name, ""))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, kind):
+            raise BitsimError(f"{self._path}: {name}: expected a JSON {kind.__name__}")
+        return value
+
+    def integer(self, name: str) -> int:
+        text = self._metadata.get(name, "")
+        if not text.isdecimal() or len(text) > 18:
+            raise BitsimError(f"{self._path}: {name}: expected a whole number, got '{shown(text, 40)}'")
+        return int(text)
+
+    def config(self) -> ModelConfig:
+        values = self.json("config", dict)
+        try:
+            spec = values["spec"]
+            return ModelConfig(
+                spec=ModelSpec(**{**spec, "sources": tuple(spec.get("sources", ()))}),
+                norm_eps=float(values["norm_eps"]),
+                rope=Rope(**values["rope"]),
+                sliding_window=values["sliding_window"],
+            )
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise BitsimError(f"{self._path}: config: {shown(error, 100)}") from error
+
+    def text(self) -> TextRules:
+        values = self.json("text", dict)
+        try:
+            return TextRules(**{**values, "eos": tuple(values.get("eos", ()))})
+        except TypeError as error:
+            raise BitsimError(f"{self._path}: text: {shown(error, 100)}") from error
