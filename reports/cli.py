@@ -7,10 +7,12 @@ import click
 
 from .commands.bench import bench
 from .commands.chat import chat
+from .commands.convert import convert
 from .commands.estimate import estimate
 from .commands.eval import evaluate
 from .commands.fit_check import fit_check
 from .commands.hardware import hardware
+from .commands.quantize import quantize
 from .commands.run import run
 from .commands.sweep import sweep
 from .commands.tables import cite, tables
@@ -65,7 +67,21 @@ def cli() -> None:
     """
 
 
-for _command in (estimate, sweep, fit_check, hardware, tables, cite, run, chat, evaluate, bench, validate):
+for _command in (
+    estimate,
+    sweep,
+    fit_check,
+    hardware,
+    tables,
+    cite,
+    run,
+    chat,
+    evaluate,
+    bench,
+    convert,
+    quantize,
+    validate,
+):
     cli.add_command(_command)
 
 

@@ -26,8 +26,7 @@ def convert_to_packed(checkpoint: Checkpoint, path: Path, report: Report = lambd
     """Write a checkpoint as a packed file for this CPU's kernel, with a screen for its head.
 
     Raises:
-        BitsimError: a tensor is missing or damaged; nothing is written.
-        OSError: the file can't be written.
+        BitsimError: a tensor is missing or damaged, or the file can't be written; nothing is left behind.
     """
     packing = best().packing
     assembled = assemble(checkpoint, packing, lambda done, layers: report("packing layers", done / layers))

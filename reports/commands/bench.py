@@ -29,7 +29,14 @@ class Shape(click.ParamType[tuple[int, int]]):
 
 
 @click.command(short_help="How fast this machine multiplies.")
-@click.option("--kernels", is_flag=True, help="Time the products of packed ternary matrices (so far the only choice).")
+@click.option("--kernels", is_flag=True, help="Time the products of packed ternary matrices.")
+@click.option("--model", metavar="PATH|PRESET", help="Time a model; a preset's shape is filled with random weights.")
+@click.option("--scheme", default="b1.58", show_default=True, help="Of a preset's weights: b1.58 or fp16.")
+@click.option("--prompt-tokens", type=click.IntRange(1, 1 << 20), default=128, show_default=True)
+@click.option("--new-tokens", type=click.IntRange(1, 1 << 20), default=32, show_default=True)
+@click.option("--batch", type=click.IntRange(1, 1024), default=1, show_default=True, help="Sequences at once.")
+@click.option("--head", type=click.Choice(["exact", "screened", "int8"]), help="Default: screened if the file has one.")
+@click.option("--kv", type=click.Choice(["f16", "int8"]), default="f16", show_default=True, help="Key/value cache.")
 @click.option("--kernel", "names", multiple=True, metavar="NAME", help="Only this kernel; may be given again.")
 @click.option(
     "--shape",
@@ -42,19 +49,21 @@ class Shape(click.ParamType[tuple[int, int]]):
 @click.option("--rows", type=Numbers(), default="1,128", show_default=True, help="Rows of activations: tokens at once.")
 @click.option("--threads", type=Numbers(), help="Numbers of threads, such as 1,2. Default: 1 and all cores.")
 @click.option(
-    "--rounds", type=click.IntRange(1, 1000), default=15, show_default=True, help="Turns; the fastest counts."
+    "--rounds", type=click.IntRange(1, 1000), help="Turns; the fastest counts. Default: 15, and 3 of a model."
 )
 @output_format
 def bench(
     kernels: bool,
+    model: str | None,
     names: tuple[str, ...],
     shapes: tuple[tuple[int, int], ...],
     rows: tuple[int, ...],
     threads: tuple[int, ...] | None,
-    rounds: int,
+    rounds: int | None,
     form: str,
+    **options: Any,
 ) -> None:
-    """Time products of packed ternary weights on this machine, beside what bounds them.
+    """Time products of packed ternary weights, or a whole model, on this machine, beside what bounds them.
 
     Every round times each kernel once, and how fast the machine reads memory, so that whatever else runs meets all
     alike. "dram" rotates through more weights than the caches hold, "cache" uses one matrix again and again. torch is
@@ -66,9 +75,11 @@ def bench(
     Examples:
       bitsim bench --kernels
       bitsim bench --kernels --shape 2560x2560 --rows 1,4,16 --threads 2 --format json
+      bitsim bench --model model.safetensors
+      bitsim bench --model bitnet-b1.58-700M --scheme fp16 --prompt-tokens 512
     """
-    if not kernels:
-        raise click.UsageError("say what to time: --kernels")
+    if kernels == (model is not None):
+        raise click.UsageError("say what to time: --kernels, or --model PATH")
     if min(rows) < 1 or max(rows) > _MOST:
         raise click.BadParameter(f"expected 1 to {_MOST:,}", param_hint="'--rows'")
     from bitsim.runtime import cpu
@@ -76,10 +87,23 @@ def bench(
     counts = threads or tuple(dict.fromkeys((1, cpu.usable_cores())))
     if min(counts) < 1 or max(counts) > 1024:
         raise click.BadParameter("expected 1 to 1024", param_hint="'--threads'")
-    result = _measure(
-        names, shapes or tuple(Shape().convert(text, None, None) for text in _SHAPES), rows, counts, rounds
-    )
-    _show(result, form)
+    if model is not None:
+        _bench_model(model, counts, rounds or 3, options, form)
+        return
+    chosen = shapes or tuple(Shape().convert(text, None, None) for text in _SHAPES)
+    _show(_measure(names, chosen, rows, counts, rounds or 15), form)
+
+
+def _bench_model(name: str, counts: tuple[int, ...], rounds: int, options: dict[str, Any], form: str) -> None:
+    from bitsim.runtime.measure_model import Workload
+
+    from . import bench_model
+
+    workload = Workload(options["prompt_tokens"], options["new_tokens"], options["batch"])
+    with _progress(len(counts) * rounds) as step:
+        heads = options["head"], options["kv"]
+        result = bench_model.measure(name, options["scheme"], workload, counts, heads, rounds, step)
+    bench_model.show(result, form)
 
 
 def _measure(

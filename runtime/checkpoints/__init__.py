@@ -9,6 +9,7 @@ from .gguf_checkpoint import open_gguf
 from .gguf_file import MAGIC
 from .hugging_face import open_hugging_face
 from .quantize import quantized
+from .safetensors_file import read_safetensors
 from .stored import mapped
 from .write_gguf import write_gguf
 from .write_hugging_face import write_hugging_face
@@ -18,7 +19,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a model, whatever it lies in: what is there decides, not the name.
 
     Args:
-        path: a Hugging Face folder with `config.json` and safetensors, or a GGUF file.
+        path: a Hugging Face folder with `config.json` and safetensors, a GGUF file, or a file of `bitsim convert`.
 
     Returns:
         The model, its files mapped into memory: a tensor is read when asked for.
@@ -29,9 +30,21 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     place = Path(path)
     if place.is_dir():
         return open_hugging_face(place)
-    if mapped(place)[:4].tobytes() == MAGIC:
+    start = mapped(place)[:9].tobytes()
+    if start.startswith(MAGIC):
         return open_gguf(place)
-    raise BitsimError(f"{place}: expected a Hugging Face folder or a GGUF file, and it does not begin with GGUF")
+    if start.endswith(b"{"):  # after eight bytes that say how long the JSON is
+        return _open_safetensors(place)
+    raise BitsimError(f"{place}: expected a Hugging Face folder, a GGUF file or a file that `bitsim convert` wrote")
+
+
+def _open_safetensors(file: Path) -> Checkpoint:
+    from ..model.packed_checkpoint import open_packed  # noqa: PLC0415 it imports this package
+    from ..model.packed_file import is_packed  # noqa: PLC0415 the same
+
+    if is_packed(read_safetensors(file)[1]):
+        return open_packed(file)
+    raise BitsimError(f"{file}: weights without their config.json: expected the folder that both are in")
 
 
 __all__ = [

@@ -27,6 +27,11 @@ class Head(Protocol):
 
     vocab: int
 
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of weights that answers have asked memory for so far."""
+        ...
+
     def logits(self, hidden: Float32) -> Float32:
         """Return all logits (sequences, vocabulary)."""
         ...

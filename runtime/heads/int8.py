@@ -52,16 +52,21 @@ def four_rows(codes: Codes, place: int, x: Float32, start: int, columns: int) ->
 
 
 @inlined
-def four_sequences(codes: Codes, place: int, x: Float32, start: int, columns: int) -> Any:
-    """Return the products of one row and four sequences, each summed up as in `four_rows`."""
-    a = b = c = d = splat(F32X16, 0.0)
+def two_by_four(codes: Codes, place: int, x: Float32, start: int, columns: int) -> Any:
+    """Return the products of two rows and four sequences, each summed up as in `four_rows`."""
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat(F32X16, 0.0)
     for column in range(0, columns, LANES):
-        row, at = floats(codes, place + column), start + column
-        a = multiply_add(row, load(F32X16, x, at), a)
-        b = multiply_add(row, load(F32X16, x, at + columns), b)
-        c = multiply_add(row, load(F32X16, x, at + 2 * columns), c)
-        d = multiply_add(row, load(F32X16, x, at + 3 * columns), d)
-    return sum_of_lanes(a), sum_of_lanes(b), sum_of_lanes(c), sum_of_lanes(d)
+        at = start + column
+        x0, x1 = load(F32X16, x, at), load(F32X16, x, at + columns)
+        x2, x3 = load(F32X16, x, at + 2 * columns), load(F32X16, x, at + 3 * columns)
+        row = floats(codes, place + column)
+        a0, a1 = multiply_add(row, x0, a0), multiply_add(row, x1, a1)
+        a2, a3 = multiply_add(row, x2, a2), multiply_add(row, x3, a3)
+        row = floats(codes, place + columns + column)
+        b0, b1 = multiply_add(row, x0, b0), multiply_add(row, x1, b1)
+        b2, b3 = multiply_add(row, x2, b2), multiply_add(row, x3, b3)
+    upper = sum_of_lanes(a0), sum_of_lanes(a1), sum_of_lanes(a2), sum_of_lanes(a3)
+    return upper, (sum_of_lanes(b0), sum_of_lanes(b1), sum_of_lanes(b2), sum_of_lanes(b3))
 
 
 @inlined
@@ -89,16 +94,25 @@ def rows_of_one(codes: Codes, scales: Float32, x: Float32, out: Float32, sequenc
         row += 1
 
 
+@inlined
+def store_four(out: Float32, sequence: int, row: int, products: Any, scale: Any) -> None:
+    """Write the products of a row and four sequences."""
+    out[sequence, row], out[sequence + 1, row] = products[0] * scale, products[1] * scale
+    out[sequence + 2, row], out[sequence + 3, row] = products[2] * scale, products[3] * scale
+
+
 @compiled
 def some_rows(codes: Codes, scales: Float32, x: Float32, out: Float32, first: int, last: int) -> None:
     """Write the rows from `first` to before `last` of all sequences."""
     columns, sequence = x.shape[1], 0
-    flat = x.reshape(-1)
+    flat, even = x.reshape(-1), last - (last - first) % 2
     while len(x) - sequence >= TOGETHER:
-        for row in range(first, last):
-            a, b, c, d = four_sequences(codes, row * columns, flat, sequence * columns, columns)
-            out[sequence, row], out[sequence + 1, row] = a * scales[row], b * scales[row]
-            out[sequence + 2, row], out[sequence + 3, row] = c * scales[row], d * scales[row]
+        for row in range(first, even, 2):
+            upper, lower = two_by_four(codes, row * columns, flat, sequence * columns, columns)
+            store_four(out, sequence, row, upper, scales[row])
+            store_four(out, sequence, row + 1, lower, scales[row + 1])
+        for step in range(TOGETHER):
+            rows_of_one(codes, scales, x, out, sequence + step, (even, last))
         sequence += TOGETHER
     while sequence < len(x):
         rows_of_one(codes, scales, x, out, sequence, (first, last))

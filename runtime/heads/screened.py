@@ -15,6 +15,7 @@ while they are right.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ class ScreenedHead:
         self._team, self._screen = team, screen
         self._copy = Copy(*(as_compiled(getattr(screen, name)) for name in Copy._fields))
         self._capacity = min(self.vocab, max(self.vocab // CAPACITY, LEAST_CAPACITY))
-        self._memory: dict[int, Memory] = {}
+        self._memory, self._most = self._new_memory(1), 1
         self._turn = threading.Lock()
 
     @property
@@ -147,10 +148,11 @@ class ScreenedHead:
         return answers
 
     def _memory_for(self, sequences: int) -> Memory:
-        """Return the memory for so many sequences; the parts of the largest number there was."""
-        if sequences not in self._memory:
-            self._memory[sequences] = self._new_memory(sequences)
-        return self._memory[sequences]
+        """Return the memory for so many sequences: the first parts of that for the largest number there was."""
+        if sequences > self._most:
+            self._memory, self._most = self._new_memory(sequences), sequences
+        parts: Any = (array[: len(array) * sequences // self._most] for array in self._memory)
+        return Memory(*parts)._replace(sums=self._memory.sums)
 
     def _new_memory(self, sequences: int) -> Memory:
         blocks, groups = quarter_codes.row_blocks(self.vocab), quarter_codes.column_groups(self.hidden)

@@ -21,19 +21,20 @@ def good(call: Call, sequence: int) -> Any:
 
 @inlined
 def estimates(counters: Counters, thread: int, threads: int, entries: tuple[int, int, int], call: Call) -> None:
-    """Estimate all logits; see `search`."""
+    """Estimate all logits; see `search`.
+
+    What is short is done by every thread, all writing the same, which spares a barrier.
+    """
     rotate, prepare, product = entries
     copy, memory, (sequences, wide) = call.copy, call.memory, call.hidden.shape
-    for sequence in range(thread, sequences, threads):
+    for sequence in range(sequences):
         centre(call, sequence)
     open_shares(counters, thread, threads, memory.best.shape[1])
-    barrier(counters, threads)
     first, last = share(len(copy.centre), thread, threads)
     call_at(rotate, copy.rotation, False, memory.centred.reshape(-1), wide, memory.turned, first, last)
     barrier(counters, threads)
-    for sequence in range(thread, sequences, threads):
+    for sequence in range(sequences):
         quantize(call, sequence)
-    barrier(counters, threads)
     call_at(prepare, memory.x, memory.tables, thread, threads)
     barrier(counters, threads)
     estimate_blocks(counters, thread, threads, product, call)

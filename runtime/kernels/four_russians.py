@@ -50,6 +50,7 @@ LARGEST = 32_767  # of int16
 SUMS_IN_CACHE = (
     1 << 14
 )  # rows x token blocks worked on together: their int16 totals are to stay in the second-level cache
+ROW_BLOCKS = 108  # that a thread takes at once: with four token blocks their totals are 0.9 MB
 
 Bytes = npt.NDArray[np.uint8]
 Register = Any
@@ -323,11 +324,12 @@ class Memory:
 
     def scratch_elements(self, rows: int, columns: int, tokens: int) -> int:
         """Return the elements of scratch memory for a thread with `rows` rows, filled up to whole blocks."""
-        together = min(-(-tokens // self.width), max(1, SUMS_IN_CACHE // rows))
-        return GROUPS * rows + GROUPS * PATTERNS * self.width + 3 * together * rows * self.width
+        # A thread may be given fewer rows than these, and then works on more token blocks together.
+        sums = min(-(-tokens // self.width) * rows, max(rows, SUMS_IN_CACHE))
+        return GROUPS * rows + GROUPS * PATTERNS * self.width + 3 * sums * self.width
 
 
 def method(prepare: Entry, product: Entry, width: int) -> Compiled:
     """Return the method of a kernel's two entries with tables of this many lanes."""
     memory = Memory(width)
-    return Compiled(prepare, product, memory.prepared_elements, memory.scratch_elements)
+    return Compiled(prepare, product, memory.prepared_elements, memory.scratch_elements, ROW_BLOCKS)

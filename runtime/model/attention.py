@@ -145,8 +145,9 @@ def four_heads(
 def _entry(function: Callable[..., None]) -> Entry:
     """Make an entry of a function attend(row, head, query, group, span, scores, out)."""
     vector = array_of(np.float32)
-    query = types.Tuple([vector, types.int64, types.int64, types.float32])
-    pair, four = types.UniTuple(types.int64, 2), types.UniTuple(types.int64, 4)
+    kinds: Any = types
+    query = kinds.Tuple([vector, types.int64, types.int64, types.float32])
+    pair, four = kinds.UniTuple(types.int64, 2), kinds.UniTuple(types.int64, 4)
     return Entry(function, four, pair, query, types.int64, pair, vector, vector)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import carray
 from numba.core import types
+from numba.np.numpy_support import carray
 
 from bitsim.energy_tables import BitsimError
 
@@ -68,7 +68,7 @@ class Sequence:
     @property
     def bytes_per_token(self) -> int:
         """Memory that one token takes."""
-        return (self._keys.nbytes + self._values.nbytes + self._scales.nbytes) // self.capacity
+        return int(self._keys.nbytes + self._values.nbytes + self._scales.nbytes) // self.capacity
 
     def truncate(self, length: int) -> None:
         """Forget all tokens but the first `length`.

@@ -54,12 +54,20 @@ class Model:
         self._shape = shape_of(assembled.config)
         self._buffers: dict[int, steps.Buffers] = {}
         self._positions = 0
+        self._bytes_read = 0
         self._make_room(1)
+        self.weight_bytes = assembled.matrices.nbytes + assembled.floats.nbytes
+        self._cache_bytes = Sequence(self.config, 1, kv).bytes_per_token
 
     @property
     def context(self) -> int:
         """The most positions of a sequence: what the model was made for, or a default where it does not say."""
         return self.config.spec.max_context or DEFAULT_CONTEXT
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of weights, cache and head that steps have asked memory for so far."""
+        return self._bytes_read + self.head.bytes_read
 
     def sequence(self, capacity: int | None = None) -> Sequence:
         """Return an empty sequence for up to `capacity` tokens, by default 4,096 or fewer.
@@ -158,6 +166,7 @@ class Model:
             attend_halves=attend_halves.address,
             attend_bytes=attend_bytes.address,
         )
+        self._bytes_read += self.weight_bytes + int(rows[:, steps.POSITION].sum() + len(rows)) * self._cache_bytes
         self._team.run(steps.step, entries, self._shape, self._weights, memory, rows)
         return memory.result.reshape(-1, self._shape.hidden_wide)[:, : self._shape.hidden]
 

@@ -6,7 +6,6 @@ The file holds the arrays of `assembly.Assembled`, the tokenizer, and the screen
 
 import dataclasses
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save_file
 
 from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import shown
@@ -23,6 +21,8 @@ from bitsim.simulator.model_spec import ModelSpec
 from ..checkpoints.checkpoint import Dense
 from ..checkpoints.safetensors_file import read_safetensors
 from ..checkpoints.stored import Stored
+from ..checkpoints.whole import whole_file
+from ..checkpoints.write_safetensors import SafetensorsWriter
 from ..memory import aligned
 from ..packing import CODECS
 from .assembly import Assembled
@@ -47,7 +47,7 @@ def write_packed(model: Assembled, screen: Mapping[str, npt.NDArray[Any]] | None
         path: the file; one that is there is replaced.
 
     Raises:
-        OSError: it can't be written.
+        BitsimError: it can't be written.
     """
     arrays: Arrays = {
         "matrices": model.matrices,
@@ -70,14 +70,16 @@ def write_packed(model: Assembled, screen: Mapping[str, npt.NDArray[Any]] | None
         "text": json.dumps({**dataclasses.asdict(model.text), "tokenizer": None}),
         "output_norm": str(model.output_norm),
         "brain": json.dumps([model.embedding.brain, model.head is not None and model.head.brain]),
-        "crc32": json.dumps({name: zlib.crc32(array.reshape(-1).view(np.uint8)) for name, array in arrays.items()}),
+        "crc32": json.dumps(
+            {name: zlib.crc32(array.reshape(-1).view(np.uint8).data) for name, array in arrays.items()}
+        ),
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(arrays, unfinished, metadata)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    kinds = {np.dtype(dtype): kind for kind, dtype in _KINDS.items()}
+    with whole_file(path) as part, part.open("wb") as file:
+        writer = SafetensorsWriter(file, len(arrays), metadata)
+        for name, array in arrays.items():
+            writer.add(name, kinds[array.dtype], array)
+        writer.finish()
 
 
 def is_packed(metadata: Mapping[str, str]) -> bool:
@@ -139,7 +141,7 @@ def _array(tensor: Stored, expected: object, lazy: bool) -> npt.NDArray[Any]:
     found = 0
     for start in range(0, len(copy), _PIECE):
         copy[start : start + _PIECE] = tensor.data[start : start + _PIECE]
-        found = zlib.crc32(copy[start : start + _PIECE], found)
+        found = zlib.crc32(copy[start : start + _PIECE].data, found)
     if found != expected and not lazy:
         raise BitsimError(f"{tensor.where}: damaged: its bytes do not have the CRC-32 that was written with them")
     return copy.view(dtype).reshape(tensor.shape)

@@ -357,7 +357,8 @@ def multiply_entry() -> Entry:
 
 def _named(tuple_: Any, fields: dict[str, Any]) -> Any:
     """Return numba's type of a named tuple."""
-    return types.NamedTuple([fields[name] for name in tuple_._fields], tuple_)
+    kinds: Any = types
+    return kinds.NamedTuple([fields[name] for name in tuple_._fields], tuple_)
 
 
 _VECTORS = {name: array_of(np.float32) for name in (*Buffers._fields, *Weights._fields)}

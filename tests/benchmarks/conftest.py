@@ -1,6 +1,7 @@
 """Marks every test here as a benchmark: `make test` leaves them out, `make bench` runs them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,3 +14,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.benchmark)
+
+
+@pytest.fixture
+def show(capsys: pytest.CaptureFixture[str]) -> Any:
+    def print_(*lines: str) -> None:
+        with capsys.disabled():
+            print("", *lines, sep="\n")  # noqa: T201
+
+    return print_

@@ -21,8 +21,8 @@ from bitsim.runtime.measure import Bench, Case, Contender, KernelContender, Run,
 from bitsim.runtime.threads import Team
 
 COMMAND = Path(sys.executable).with_name("bitsim")
-# The four matrices of a layer of BitNet b1.58 2B4T, rows x columns: q and o, k and v, gate and up, down.
-SHAPES = [(2560, 2560), (640, 2560), (6912, 2560), (2560, 6912)]
+# The matrices of a layer of BitNet b1.58 2B4T as models are packed, rows x columns: q k v, o, gate and up, down.
+SHAPES = [(3840, 2560), (2560, 2560), (13824, 2560), (2560, 6912)]
 ROUNDS = 25
 HASWELL = "+avx,+avx2,+fma,+bmi,+bmi2,+sse4.1,+sse4.2,+ssse3,+popcnt,+lzcnt,+f16c,+movbe,+sse3,+cx16"
 
@@ -33,15 +33,6 @@ def threads() -> list[int]:
 
 def contenders(*names: str) -> list[Contender]:
     return [KernelContender(KERNELS[name]) for name in names if KERNELS[name] in available()]
-
-
-@pytest.fixture
-def show(capsys: pytest.CaptureFixture[str]) -> Any:
-    def print_(*lines: str) -> None:
-        with capsys.disabled():
-            print("", *lines, sep="\n")  # noqa: T201
-
-    return print_
 
 
 def measured(bench: Bench, who: Sequence[Contender], shape: tuple[int, int], tokens: int) -> list[tuple[Case, float]]:

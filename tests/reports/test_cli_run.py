@@ -38,7 +38,7 @@ class Loaded:
 @pytest.fixture(autouse=True)
 def loaded(monkeypatch: pytest.MonkeyPatch) -> Loaded:
     stands_for_load = Loaded()
-    monkeypatch.setattr(runtime, "load", stands_for_load, raising=False)
+    monkeypatch.setitem(vars(runtime), "load", stands_for_load)  # setattr would import the real one first
     return stands_for_load
 
 
@@ -174,6 +174,18 @@ def test_bad_requests_get_one_line(bitsim: Run, args: tuple[str, ...], status: i
     assert result.stdout == ""
     assert re.fullmatch(r"Error: [^\n]+\n", result.stderr)
     assert said in result.stderr
+
+
+def test_a_model_that_was_not_made_to_chat_says_so(bitsim: Run, loaded: Loaded) -> None:
+    loaded.model = fake_model(chat_template=None)
+    result = bitsim("chat", "--model", "m")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: the model has no chat template")
+    loaded.model = fake_model(tokenizer=None)
+    for command in (("run", "a"), ("chat",), ("eval", "--text", "README.md")):
+        result = bitsim(*command, "--model", "m")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: the model comes without a tokenizer")
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path, bitsim: Run) -> None:

@@ -184,7 +184,7 @@ def test_deviations_are_normal(alone: Team) -> None:
     exact, errors = ExactHead(weights, alone).logits(hidden), []
     for state, logits in zip(hidden, exact, strict=True):
         head.top(state[None], 1)
-        memory = head._memory[1]
+        memory = head._memory
         residuals = (screen.errors[:20_000] & np.uint32(0xFFFF0000)).view(np.float32) * memory.facts[0, 0]
         errors.append((logits - memory.estimates[0, :20_000]) / residuals)
     z = np.concatenate(errors)

@@ -1,4 +1,4 @@
-"""The head of SmolLM2-135M-Instruct on hidden states of real text: the full head's tokens, and how many bytes that took."""
+"""The head of SmolLM2-135M-Instruct on hidden states of real text: the tokens of the full head, and the bytes read."""
 
 import importlib.util
 import inspect

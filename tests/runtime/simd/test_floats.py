@@ -87,9 +87,8 @@ def test_half_precision_both_ways(native: bool, monkeypatch: pytest.MonkeyPatch)
     if native and not floats.NATIVE_HALF:
         pytest.skip("this CPU has no instruction for half precision")
     monkeypatch.setattr(floats, "NATIVE_HALF", native)
-    for function in (floats.from_half, floats.to_half):
-        function.recompile()
-    for function in (halves_to_floats, floats_to_halves):
+    functions: list[Any] = [floats.from_half, floats.to_half, halves_to_floats, floats_to_halves]
+    for function in functions:
         function.recompile()
     codes = np.arange(1 << 16, dtype=np.uint16)
     finite = codes[np.isfinite(codes.view(np.float16))]
