@@ -2,7 +2,7 @@
 
 >>> from bitsim.runtime import load
 >>> model = load("model.safetensors")                                                     # doctest: +SKIP
->>> "".join(piece.text for piece in model.generate("It is a truth", max_tokens=40))       # doctest: +SKIP
+>>> "".join(piece.text for piece in model.generate("It is a truth", max_new_tokens=40))       # doctest: +SKIP
 """
 
 from typing import TYPE_CHECKING, Any

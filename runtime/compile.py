@@ -21,10 +21,14 @@ def _use_cache_folder() -> None:
         settings.CACHE_DIR = str(Path(user_cache_dir("bitsim")) / "numba" / _state_of_sources())
 
 
+_NOTHING_COMPILED = ("checkpoints", "generation")  # folders whose files can't change compiled code
+
+
 def _state_of_sources() -> str:
-    """Return a name that changes with any file here: numba itself looks at the calling function's file alone."""
+    """Return a name that changes with any other file here: numba itself looks at the calling function's file alone."""
     here = Path(__file__).parent
-    files = sorted((str(path.relative_to(here)), path.stat()) for path in here.rglob("*.py"))
+    names = [path.relative_to(here) for path in here.rglob("*.py")]
+    files = sorted((str(name), (here / name).stat()) for name in names if name.parts[0] not in _NOTHING_COMPILED)
     state = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in files)
     return hashlib.sha256(state.encode()).hexdigest()[:16]
 

@@ -71,10 +71,12 @@ class ExactHead:
         self.vocab, self.hidden = weights.bits.shape
         self.weights = Weights(filled_up(weights), weights.brain)
         self._team = team
+        self.bytes_read = 0
 
     def logits(self, hidden: Float32) -> Float32:
         """Return all logits (sequences, vocabulary)."""
         out: Float32 = np.empty((len(hidden), self.vocab), np.float32)
+        self.bytes_read += self.weights.bits.nbytes
         self._team.run(all_rows, ROWS.address, self.weights, filled_up_states(hidden), out)
         return out
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ..atomics import Counters, barrier
 from ..checkpoints.checkpoint import Dense
-from ..compile import compiled, inlined
+from ..compile import compiled, inlined, inner
 from ..kernels.dense import LANES, padded
 from ..kernels.kernel import open_shares, take
 from ..memory import aligned
@@ -101,7 +101,7 @@ def store_four(out: Float32, sequence: int, row: int, products: Any, scale: Any)
     out[sequence + 2, row], out[sequence + 3, row] = products[2] * scale, products[3] * scale
 
 
-@compiled
+@inner
 def some_rows(codes: Codes, scales: Float32, x: Float32, out: Float32, first: int, last: int) -> None:
     """Write the rows from `first` to before `last` of all sequences."""
     columns, sequence = x.shape[1], 0
@@ -147,6 +147,7 @@ class Int8Head:
         self.codes: Codes = aligned((self.vocab * wide,), np.int8)
         self.scales: Float32 = np.empty(self.vocab, np.float32)
         self._team = team
+        self.bytes_read = 0
         for first in range(0, self.vocab, BLOCK):
             rows = Dense(weights.bits[first : first + BLOCK], weights.brain).as_float32()
             largest = np.abs(rows).max(axis=1, initial=0.0)
@@ -158,6 +159,7 @@ class Int8Head:
     def logits(self, hidden: Float32) -> Float32:
         """Return all logits (sequences, vocabulary)."""
         out: Float32 = np.empty((len(hidden), self.vocab), np.float32)
+        self.bytes_read += self.codes.nbytes + self.scales.nbytes
         self._team.run(all_rows, (self.codes, self.scales), filled_up_states(hidden), out)
         return out
 

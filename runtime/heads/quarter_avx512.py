@@ -6,7 +6,7 @@ that the fifth bit does not matter. A lane is two rows' bytes; for 256 weights t
 
 from typing import Any
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..kernels.kernel import Activations, Int16, Int32, Packed, prepares, share
 from ..simd.avx512 import permute
 from ..simd.vector import I16X32, add_into, load, prefetch, splat, store, widen
@@ -57,7 +57,7 @@ def add_widened(sums: Int32, place: int, even: Register, odd: Register) -> None:
     add_into(sums, place + 32, widen(odd))
 
 
-@compiled
+@inner
 def four_blocks(codes: Packed, tables: Int16, groups: int, start: int, sums: Int32, block: int) -> None:
     """Write the sums of four row blocks, the tables of a group loaded once; they begin at `start`."""
     stride = groups * ROWS
@@ -86,7 +86,7 @@ def four_blocks(codes: Packed, tables: Int16, groups: int, start: int, sums: Int
         add_widened(sums, 3 * ROWS, d0, d1)
 
 
-@compiled
+@inner
 def one_block(codes: Packed, tables: Int16, groups: int, start: int, sums: Int32, block: int) -> None:
     """Write the sums of a row block."""
     group = 0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..kernels.kernel import Activations, Int16, Int32, Packed, prepares, share
 from ..simd import avx2, neon
 from ..simd.vector import I16X16, U8X16, U8X32, add_into, load, prefetch, reinterpret, splat, store, widen_unsigned
@@ -103,13 +103,13 @@ def one_block(look_up: Any, codes: Packed, tables: Bytes, groups: int, start: in
         add_totals(sums, 16, lower, last - first)
 
 
-@compiled
+@inner
 def one_block_shuffled(codes: Packed, tables: Bytes, groups: int, start: int, sums: Int32, block: int) -> None:
     """Write the sums of a row block with vpshufb."""
     one_block(shuffled, codes, tables, groups, start, sums, block)
 
 
-@compiled
+@inner
 def one_block_looked_up(codes: Packed, tables: Bytes, groups: int, start: int, sums: Int32, block: int) -> None:
     """Write the sums of a row block with tbl."""
     one_block(looked_up, codes, tables, groups, start, sums, block)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..kernels.kernel import Activations, Int16, Int32, Packed, prepares, share
 from ..simd.vector import I16X16, splat, store
 from .quarter_codes import COLUMNS, ROWS
@@ -38,7 +38,7 @@ def entry(tables: Int16, table: Any, codes: Packed, place: Any) -> Any:
     return tables[table + np.uint64(codes[place])]
 
 
-@compiled
+@inner
 def eight_rows(codes: Packed, place: int, count: int, tables: Int16, table: int, sums: Int32, row: int) -> None:
     """Add `count` groups to the sums of the rows at eight places, even and odd ones of four."""
     s0, s1, s2, s3 = sums[row], sums[row + 32], sums[row + 1], sums[row + 33]

@@ -77,6 +77,11 @@ class ScreenedHead:
         """Bytes of the screen that a call reads."""
         return sum(array.nbytes for array in self._copy)
 
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of weights that answers have asked memory for so far."""
+        return self.counts.bytes_read
+
     def logits(self, hidden: Float32) -> Float32:
         """Return all logits (sequences, vocabulary), by the full head."""
         with self._turn:
@@ -96,6 +101,7 @@ class ScreenedHead:
             return in_order(ids, logits, count)
 
         if count > self._capacity:
+            self.counts.answers += len(hidden)
             return self._by_full_head(hidden, lambda states: self.exact.top(states, count))
         return self._answers(hidden, (count, 0.0), chosen, lambda states: self.exact.top(states, count))
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..atomics import Counters
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..entry import call_at
 from ..kernels.kernel import take
 from ..simd.floats import larger_float, largest_lane, multiply_add, to_floats
@@ -42,7 +42,7 @@ def squares_of(x: Float32, sequence: int, count: int) -> Any:
     return total
 
 
-@compiled
+@inner
 def centre(call: Call, sequence: int) -> None:
     """Write hidden - centre, and what is the same for all rows; note a state that is not finite, or too large."""
     hidden, copy, memory = call.hidden, call.copy, call.memory
@@ -62,7 +62,7 @@ def centre(call: Call, sequence: int) -> None:
     memory.counters[sequence * LINE + FAILED] = 0 if squares < BEYOND and abs(constant) < BEYOND else 1
 
 
-@compiled
+@inner
 def quantize(call: Call, sequence: int) -> None:
     """Write h' as int8, rounded down after the dither was added."""
     copy, memory = call.copy, call.memory
@@ -90,7 +90,7 @@ def bounds(call: Call, sequence: int, row: int) -> Register:
     return multiply_add(deviations, splat(F32X16, np.float32(question.sigmas)), norms * facts[SLACK])
 
 
-@compiled
+@inner
 def estimate(call: Call, sequence: int, block: int, sums: Int32) -> None:
     """Write the estimates of a row block whose sums are given, and the largest estimate and upper bound."""
     copy, memory = call.copy, call.memory
@@ -109,7 +109,7 @@ def estimate(call: Call, sequence: int, block: int, sums: Int32) -> None:
     memory.reach[sequence, block] = largest_lane(reach)
 
 
-@compiled
+@inner
 def estimate_blocks(counters: Counters, thread: int, threads: int, product: int, call: Call) -> None:
     """Write all estimates; row blocks are taken, and all sequences read a block while it is in cache."""
     memory, codes = call.memory, call.copy.codes

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..atomics import atomic_add
-from ..compile import compiled, inlined
+from ..compile import inlined, inner
 from ..simd.floats import from_brain, from_half, multiply_add, sum_of_lanes
 from ..simd.vector import F32X16, I16X16, load, splat, store
 from .head import Float32
@@ -26,7 +26,7 @@ def copied(values: Float32, spare: Float32, sequence: int, count: int) -> Any:
     return spare[sequence]
 
 
-@compiled
+@inner
 def first_threshold(call: Call, sequence: int) -> None:
     """Find an estimate that as many rows reach as are asked for, or `FIRST` if that is more."""
     memory, question = call.memory, call.question
@@ -39,7 +39,7 @@ def first_threshold(call: Call, sequence: int) -> None:
         memory.facts[sequence, SEEN] = kth_largest(copied(values, memory.spare, sequence, count), count, wanted)
 
 
-@compiled
+@inner
 def second_threshold(call: Call, sequence: int) -> None:
     """Find the exact logit below which no row is an answer, whatever those not looked at are."""
     memory, question = call.memory, call.question
@@ -62,7 +62,7 @@ def listed(memory: Memory, sequence: int, row: int) -> None:
         memory.ids[sequence, place] = row
 
 
-@compiled
+@inner
 def list_best(call: Call, sequence: int, blocks: tuple[int, int]) -> None:
     """List the rows of some blocks whose estimates reach the first threshold."""
     memory, rows = call.memory, call.question.rows
@@ -74,7 +74,7 @@ def list_best(call: Call, sequence: int, blocks: tuple[int, int]) -> None:
                     listed(memory, sequence, row)
 
 
-@compiled
+@inner
 def list_possible(call: Call, sequence: int, blocks: tuple[int, int], spare: Float32) -> None:
     """List the other rows of some blocks whose upper bounds reach the second threshold."""
     memory, question = call.memory, call.question
@@ -110,19 +110,19 @@ def look_at_four(convert: Any, call: Call, sequence: int, places: tuple[int, int
     logits[min(first + 1, last - 1)], logits[first] = sum_of_lanes(b), sum_of_lanes(a)
 
 
-@compiled
+@inner
 def half_logits(call: Call, sequence: int, places: tuple[int, int]) -> None:
     """Write exact logits from weights in half precision; see `look_at_four`."""
     look_at_four(from_half, call, sequence, places)
 
 
-@compiled
+@inner
 def brain_logits(call: Call, sequence: int, places: tuple[int, int]) -> None:
     """Write exact logits from weights in bfloat16; see `look_at_four`."""
     look_at_four(from_brain, call, sequence, places)
 
 
-@compiled
+@inner
 def look_again(call: Call, sequence: int, spare: Float32) -> None:
     """Write exact logits of listed rows until none is left; note one further from its estimate than the bound."""
     memory, line = call.memory, sequence * LINE

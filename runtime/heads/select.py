@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from ..compile import compiled
+from ..compile import inner
 from .head import Float32
 
 
-@compiled
+@inner
 def kth_largest(values: Float32, count: int, k: int) -> Any:
     """Return the k-th largest (k from 1 to count) of the first `count` numbers, which change places.
 

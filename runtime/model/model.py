@@ -1,5 +1,6 @@
 """A model that runs: weights, threads, and steps of sequences."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Several
 from typing import Any
 
@@ -9,7 +10,10 @@ import numpy.typing as npt
 from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import shown
 
-from ..heads.head import Head
+from ..generation.generate import generate
+from ..generation.sampling import Sampling
+from ..generation.session import Piece
+from ..heads.head import Head, Ids
 from ..kernels.dense import padded
 from ..kernels.kernel import Compiled, Kernel
 from ..threads import Team
@@ -105,6 +109,23 @@ class Model:
         rows = self._rows(parts)
         rows[:, steps.WANTED] = np.arange(len(rows))
         return self._run(parts, rows, len(rows))
+
+    def generate(
+        self, prompt: str | Ids, *, max_new_tokens: int | None = 256, stop: Several[str] = (), **sampling: Any
+    ) -> Iterator[Piece]:
+        """Return an iterator over an answer, token by token, with the text as soon as it is certain.
+
+        Args:
+            prompt: text as it is (no chat format), or tokens.
+            max_new_tokens: the answer's length at most; None for as long as the context lasts.
+            stop: texts that end the answer and are not part of it.
+            sampling: the fields of `generation.sampling.Sampling`, such as temperature=0.8, top_k=40, seed=1; greedy
+                without any.
+
+        Raises:
+            BitsimError: at once, for a prompt that is too long, or settings that have no meaning.
+        """
+        return generate(self, prompt, max_new_tokens=max_new_tokens, sampling=Sampling(**sampling), stop=stop)
 
     def close(self) -> None:
         """End the threads."""

@@ -1,13 +1,15 @@
 """A model packed for one kind of kernel, in one safetensors file: read into memory and run, nothing to be computed.
 
 The file holds the arrays of `assembly.Assembled`, the tokenizer, and the screen of the head where there is one. Its
-`__metadata__` has the format's version, the configuration, and a CRC-32 of every tensor.
+`__metadata__` has the format's version, the configuration, and a checksum of every tensor.
 """
 
 import dataclasses
 import json
+import mmap
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import shown
 from bitsim.simulator.model_spec import ModelSpec
 
+from .. import cpu
 from ..checkpoints.checkpoint import Dense
 from ..checkpoints.safetensors_file import read_safetensors
 from ..checkpoints.stored import Stored
@@ -82,6 +85,26 @@ def write_packed(model: Assembled, screen: Mapping[str, npt.NDArray[Any]] | None
         writer.finish()
 
 
+def checksum(array: npt.NDArray[Any]) -> int:
+    """Return the CRC-32 of the CRC-32s (little-endian) of an array's pieces of 4 MiB, which several threads make."""
+    data: npt.NDArray[np.uint8] = array.reshape(-1).view(np.uint8)
+    return _of_pieces(len(data), lambda start: zlib.crc32(data[start : start + _PIECE].data))
+
+
+def _of_pieces(size: int, checksum_at: Callable[[int], int]) -> int:
+    with ThreadPoolExecutor(cpu.usable_cores()) as pool:
+        sums = list(pool.map(checksum_at, range(0, size, _PIECE)))
+    return zlib.crc32(b"".join(each.to_bytes(4, "little") for each in sums))
+
+
+def _copied(source: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8], start: int) -> int:
+    """Copy a piece and return its checksum, while it is in the cache."""
+    piece = target[start : start + _PIECE]
+    piece[:] = source[start : start + _PIECE]
+    _let_go(source)
+    return zlib.crc32(piece.data)
+
+
 def is_packed(metadata: Mapping[str, str]) -> bool:
     """Whether a safetensors file with this metadata is one of ours."""
     return metadata.get("format") == FORMAT
@@ -138,13 +161,19 @@ def _array(tensor: Stored, expected: object, lazy: bool) -> npt.NDArray[Any]:
     if lazy and tensor.data.ctypes.data % dtype.itemsize == 0:
         return tensor.data.view(dtype).reshape(tensor.shape)
     copy: npt.NDArray[np.uint8] = aligned(tensor.data.shape, np.uint8)
-    found = 0
-    for start in range(0, len(copy), _PIECE):
-        copy[start : start + _PIECE] = tensor.data[start : start + _PIECE]
-        found = zlib.crc32(copy[start : start + _PIECE].data, found)
+    found = _of_pieces(len(copy), lambda start: _copied(tensor.data, copy, start))
     if found != expected and not lazy:
         raise BitsimError(f"{tensor.where}: damaged: its bytes do not have the CRC-32 that was written with them")
     return copy.view(dtype).reshape(tensor.shape)
+
+
+def _let_go(data: npt.NDArray[np.uint8]) -> None:
+    """Take a file's pages out of this process's memory, where they would count twice; the system keeps them."""
+    base: Any = data
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None) if isinstance(base, np.ndarray) else None
+    if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _typed(path: Path, arrays: Arrays, name: str, dtype: Any, dimensions: int) -> npt.NDArray[Any]:

@@ -81,10 +81,12 @@ class FakeHead:
 
     def __init__(self, matrix: Float32) -> None:
         self.vocab = len(matrix)
+        self.bytes_read = 0
         self.matrix = matrix
         self.asked: list[tuple[str, float, int]] = []  # question, count or margin, rows
 
     def _logits(self, hidden: Float32) -> Float32:
+        self.bytes_read += self.matrix.nbytes
         rows = [(self.matrix.astype(np.float64) @ row.astype(np.float64)).astype(np.float32) for row in hidden]
         return np.array(rows, np.float32).reshape(len(hidden), self.vocab)
 

@@ -67,9 +67,11 @@ def linear(checkpoint: Checkpoint, layer: int, name: str, x: Array, rounding: Ro
 
 
 def full_numbers(here: Linear) -> Array:
-    """Return the matrix of a linear layer, scales multiplied in."""
+    """Return the matrix of a linear layer; ternary weights of many scales a row are kept in half precision."""
     weights = here.weights
-    return (weights.dequantised() if isinstance(weights, Ternary) else weights.as_float32()).astype(np.float64)
+    if isinstance(weights, Ternary):
+        return weights.dequantised().astype(np.float16).astype(np.float64)
+    return weights.as_float32().astype(np.float64)
 
 
 def attention_block(checkpoint: Checkpoint, layer: int, x: Array, rounding: Rounding) -> Array:

@@ -108,7 +108,7 @@ def test_few_rows_are_looked_at_again_and_counted(team: Team) -> None:
     assert [int(answer.ids[0]) for answer in head.top(hidden, 1)] == [5, 17]
     assert head.counts.fallbacks == 0
     assert 2 * 64 <= head.counts.rows < 2 * 200
-    assert head.counts.bytes_read == head.screen_bytes + head.counts.rows * 512
+    assert head.bytes_read == head.screen_bytes + head.counts.rows * 512
     assert head.screen_bytes < 0.2 * weights.bits.nbytes
 
 
@@ -147,6 +147,7 @@ def test_the_full_head_answers_where_the_screen_can_not(alone: Team) -> None:
     assert head.counts.fallbacks == 1
     same(head.top(hidden, 6000), exact.top(hidden, 6000))
     assert head.counts.fallbacks == 4
+    assert head.counts.answers == 6
     with pytest.raises(ValueError, match="expected 1 or more"):
         head.top(hidden, 0)
 
