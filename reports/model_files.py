@@ -53,27 +53,40 @@ def check_places(source: str, target: str, kind: str) -> None:
 
     try:
         complaint = _complaint(Path(source), Path(target), kind)
-    except (OSError, ValueError) as error:  # a name that is too long, or with a zero byte
-        complaint = str(getattr(error, "strerror", None) or error)
+    except OSError as error:  # a name that is too long
+        complaint = error.strerror or str(error)
     if complaint:
         raise BitsimError(f"{target[:200]}: {complaint}")
 
 
 def _complaint(source: Path, target: Path, kind: str) -> str | None:
     """Return what is wrong with the target, if anything."""
-    there, folder = target.exists(), target.parent
-    if there and source.exists() and target.samefile(source):
+    if "\0" in str(target):
+        return "expected a name for a file, got one with a zero byte"
+    folder = target.parent
+    if target.exists():
+        complaint = _of_what_is_there(source, target, kind)
+    elif not folder.is_dir():
+        complaint = f"the folder '{folder}' is not there"
+    else:
+        complaint = None
+    if complaint is None and not os.access(folder, os.W_OK | os.X_OK):
+        complaint = f"no permission to write in '{folder}'"
+    return complaint
+
+
+def _of_what_is_there(source: Path, target: Path, kind: str) -> str | None:
+    """Return why what bears the target's name must not be replaced, if anything."""
+    if source.exists() and target.samefile(source):
         return "is the source itself: choose another name"
-    if not folder.is_dir():
-        return f"the folder '{folder}' is not there"
     if kind == "hf":
-        if there and not (target.is_dir() and not any(target.iterdir())):
-            return "expected a name that is free, or an empty folder"
-    elif there and not target.is_file():
+        free = target.is_dir() and not any(target.iterdir())
+        return None if free else "expected a name that is free, or an empty folder"
+    if not target.is_file():
         return f"expected a name for a file, got {'a folder' if target.is_dir() else 'what is no file'}"
-    elif there and source.is_dir() and folder.samefile(source):
+    if source.is_dir() and target.parent.samefile(source):
         return "is a file of the source: choose another name"
-    return None if os.access(folder, os.W_OK | os.X_OK) else f"no permission to write in '{folder}'"
+    return None
 
 
 def is_ternary(checkpoint: Any) -> bool:
@@ -134,17 +147,14 @@ def write(checkpoint: Any, target: str, kind: str, tell: Tell) -> dict[str, Any]
     Raises:
         BitsimError: the model can't be written so, or the target can't be written; nothing is left behind.
     """
-    from safetensors import SafetensorError
-
     from bitsim.energy_tables import BitsimError
-    from bitsim.energy_tables.errors import shown
 
     start, path = time.perf_counter(), Path(target)
     try:
         _written(checkpoint, path, kind, tell)
         size = _bytes_of(path)
-    except (OSError, SafetensorError) as error:
-        raise BitsimError(f"{target[:200]}: {getattr(error, 'strerror', None) or shown(error, 200)}") from error
+    except OSError as error:
+        raise BitsimError(f"{target[:200]}: {error.strerror or error}") from error
     parameters = checkpoint.config.spec.parameters
     return {
         "target": target,

@@ -84,6 +84,12 @@ class ModelBench:
             if number:
                 yield list(best.values())
 
+    @property
+    def peak_rss_bytes(self) -> int:
+        """The most memory that this process has had in use, but for what only the reading of memory takes."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return (peak if sys.platform == "darwin" else peak * 1024) - self._words.nbytes  # Linux counts in KiB
+
     def close(self) -> None:
         """End the threads that read memory."""
         self._team.close()
@@ -124,12 +130,6 @@ class ModelBench:
             bytes_per_token=(self._model.bytes_read - before) / tokens,
             joules=None if joules is None else joules / tokens,
         )
-
-
-def peak_rss_bytes() -> int:
-    """Return the most memory that this process has had in use."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
 def machine() -> dict[str, Any]:

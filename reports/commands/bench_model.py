@@ -22,26 +22,33 @@ def measure(
     from bitsim.runtime import measure_model
 
     source = _source(name, scheme)
-    results, read = [], {}
+    results, read, about = [], {}, {}
     for threads in counts:
         progress(f"loading {Path(name).name}", 0)
-        model = source(threads, *heads)
-        bench = measure_model.ModelBench(model, workload)
-        try:
-            timings: list[Any] = []
-            for timings in bench.rounds(rounds):  # noqa: B007
-                progress(f"{Path(name).name}, {threads} threads", 1)
-        finally:
-            bench.close()
-            model.close()
-        read[str(threads)] = bench.read_bytes_per_s
-        results += [_result(timing, bench.read_bytes_per_s, timings) for timing in timings]
-        head, kernel, weights = type(model.head).__name__, model.kernel.name, model.weight_bytes
+        found, read[str(threads)], about = _timed(source(threads, *heads), workload, rounds, progress)
+        results += found
     return {
-        "machine": {**measure_model.machine(), "kernel": kernel, "read_bandwidth_bytes_per_s": read},
-        "model": {"name": name, "head": head, "kv": heads[1], "weight_bytes": weights},
+        "machine": {**measure_model.machine(), "kernel": about.pop("kernel"), "read_bandwidth_bytes_per_s": read},
+        "model": {"name": name, "kv": heads[1], **about},
         "results": results,
     }
+
+
+def _timed(model: Any, workload: Any, rounds: int, progress: Any) -> tuple[list[dict[str, Any]], float, dict[str, Any]]:
+    """Return the rows of one number of threads, the memory's speed, and what the model is; the model is let go."""
+    from bitsim.runtime.measure_model import ModelBench
+
+    bench = ModelBench(model, workload)
+    timings: list[Any] = []
+    try:
+        for timings in bench.rounds(rounds):  # noqa: B007
+            progress(f"{model.threads} threads", 1)
+    finally:
+        bench.close()
+        model.close()
+    about = {"head": type(model.head).__name__, "kernel": model.kernel.name, "weight_bytes": model.weight_bytes}
+    peak = bench.peak_rss_bytes
+    return [_result(timing, bench.read_bytes_per_s, timings, peak) for timing in timings], bench.read_bytes_per_s, about
 
 
 def _source(name: str, scheme: str) -> Any:
@@ -59,9 +66,7 @@ def _source(name: str, scheme: str) -> Any:
     return lambda threads, head, kv: run_checkpoint(checkpoint, threads=threads, head=head or "exact", kv=kv)
 
 
-def _result(timing: Any, read: float, timings: list[Any]) -> dict[str, Any]:
-    from bitsim.runtime.measure_model import peak_rss_bytes
-
+def _result(timing: Any, read: float, timings: list[Any], peak: int) -> dict[str, Any]:
     prefill = next(each for each in timings if each.phase == "prefill")
     return {
         "phase": timing.phase,
@@ -71,7 +76,7 @@ def _result(timing: Any, read: float, timings: list[Any]) -> dict[str, Any]:
         "threads": timing.threads,
         "tokens_per_s": timing.tokens_per_s,
         "seconds_to_first_token": prefill.seconds,
-        "peak_rss_bytes": peak_rss_bytes(),
+        "peak_rss_bytes": peak,
         "bytes_per_token": timing.bytes_per_token,
         "fraction_of_read_bandwidth": timing.bytes_per_token * timing.tokens_per_s / read,
         "energy_j_per_token": "unavailable" if timing.joules is None else timing.joules,

@@ -55,12 +55,12 @@ def filled_up(weights: Dense) -> Bits:
     return bits.reshape(-1)
 
 
-def filled_up_states(hidden: Float32) -> Float32:
-    """Return hidden states (sequences, hidden) in one piece, with zeros up to a multiple of the lanes."""
+def filled_up_states(hidden: Float32, wide: int) -> Float32:
+    """Return hidden states (sequences, hidden) in one piece, with zeros up to `wide` columns."""
     sequences, columns = hidden.shape
-    wide: Float32 = np.zeros((sequences, padded(columns)), np.float32)
-    wide[:, :columns] = hidden
-    return wide
+    filled: Float32 = np.zeros((sequences, wide), np.float32)
+    filled[:, :columns] = hidden
+    return filled
 
 
 class ExactHead:
@@ -77,7 +77,7 @@ class ExactHead:
         """Return all logits (sequences, vocabulary)."""
         out: Float32 = np.empty((len(hidden), self.vocab), np.float32)
         self.bytes_read += self.weights.bits.nbytes
-        self._team.run(all_rows, ROWS.address, self.weights, filled_up_states(hidden), out)
+        self._team.run(all_rows, ROWS.address, self.weights, filled_up_states(hidden, padded(self.hidden)), out)
         return out
 
     def top(self, hidden: Float32, count: int) -> list[Candidates]:

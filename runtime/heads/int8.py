@@ -8,9 +8,9 @@ import numpy.typing as npt
 from ..atomics import Counters, barrier
 from ..checkpoints.checkpoint import Dense
 from ..compile import compiled, inlined, inner
-from ..kernels.dense import LANES, padded
+from ..kernels.dense import LANES
 from ..kernels.kernel import open_shares, take
-from ..memory import aligned
+from ..memory import CACHE_LINE, aligned
 from ..simd.floats import multiply_add, sum_of_lanes, to_floats
 from ..simd.vector import F32X16, U8X16, load, prefetch, splat, widen
 from ..threads import Team
@@ -38,16 +38,19 @@ def floats(codes: Codes, place: int) -> Register:
 def four_rows(codes: Codes, place: int, x: Float32, start: int, columns: int) -> Any:
     """Return the products of four rows and one sequence."""
     a = b = c = d = splat(F32X16, 0.0)
-    for column in range(0, columns, LANES):
-        here, at = load(F32X16, x, start + column), place + column
-        prefetch(codes, at + AHEAD)
-        prefetch(codes, at + columns + AHEAD)
-        prefetch(codes, at + 2 * columns + AHEAD)
-        prefetch(codes, at + 3 * columns + AHEAD)
-        a = multiply_add(floats(codes, at), here, a)
-        b = multiply_add(floats(codes, at + columns), here, b)
-        c = multiply_add(floats(codes, at + 2 * columns), here, c)
-        d = multiply_add(floats(codes, at + 3 * columns), here, d)
+    for line in range(0, columns, CACHE_LINE):
+        # Near the end of these rows the next four are asked for.
+        ahead = place + line + AHEAD + (3 * columns if line + AHEAD >= columns else 0)
+        prefetch(codes, ahead)
+        prefetch(codes, ahead + columns)
+        prefetch(codes, ahead + 2 * columns)
+        prefetch(codes, ahead + 3 * columns)
+        for column in range(line, line + CACHE_LINE, LANES):
+            here, at = load(F32X16, x, start + column), place + column
+            a = multiply_add(floats(codes, at), here, a)
+            b = multiply_add(floats(codes, at + columns), here, b)
+            c = multiply_add(floats(codes, at + 2 * columns), here, c)
+            d = multiply_add(floats(codes, at + 3 * columns), here, d)
     return sum_of_lanes(a), sum_of_lanes(b), sum_of_lanes(c), sum_of_lanes(d)
 
 
@@ -143,10 +146,10 @@ class Int8Head:
     def __init__(self, weights: Dense, team: Team) -> None:
         """Take the weights (vocabulary, hidden), of which nothing is kept."""
         self.vocab, columns = weights.bits.shape
-        wide = padded(columns)
+        wide = -(-columns // CACHE_LINE) * CACHE_LINE
         self.codes: Codes = aligned((self.vocab * wide,), np.int8)
         self.scales: Float32 = np.empty(self.vocab, np.float32)
-        self._team = team
+        self._team, self._wide = team, wide
         self.bytes_read = 0
         for first in range(0, self.vocab, BLOCK):
             rows = Dense(weights.bits[first : first + BLOCK], weights.brain).as_float32()
@@ -160,7 +163,7 @@ class Int8Head:
         """Return all logits (sequences, vocabulary)."""
         out: Float32 = np.empty((len(hidden), self.vocab), np.float32)
         self.bytes_read += self.codes.nbytes + self.scales.nbytes
-        self._team.run(all_rows, (self.codes, self.scales), filled_up_states(hidden), out)
+        self._team.run(all_rows, (self.codes, self.scales), filled_up_states(hidden, self._wide), out)
         return out
 
     def top(self, hidden: Float32, count: int) -> list[Candidates]:

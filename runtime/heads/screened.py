@@ -139,7 +139,7 @@ class ScreenedHead:
         count, margin = asked
         question = Question(count, np.float32(margin), self.sigmas, float(self._screen.longest[0]), self.vocab)
         entries = ROWS.address, self.kernel.prepare.address, self.kernel.product.address
-        call = Call(self.exact.weights, filled_up_states(hidden), self._copy, question, memory)
+        call = Call(self.exact.weights, filled_up_states(hidden, padded(self.hidden)), self._copy, question, memory)
         self._team.run(search, entries, call)
         answers: list[Candidates | None] = []
         self.counts.answers += len(hidden)

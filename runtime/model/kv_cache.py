@@ -51,7 +51,7 @@ class Sequence:
             raise BitsimError(f"context: expected 1 token or more, got {capacity}")
         if kind not in KINDS:
             raise BitsimError(f"kv: expected one of {', '.join(KINDS)}, got '{kind}'")
-        spec = config.spec
+        self.config, spec = config, config.spec
         self.capacity, self.kind, self.length = -(-capacity // POSITIONS) * POSITIONS, kind, 0
         heads = spec.layers * spec.kv_heads * self.capacity
         size = heads * padded_head(spec.head_dim)

@@ -1,5 +1,6 @@
 """A model that runs: weights, threads, and steps of sequences."""
 
+import threading
 from collections.abc import Iterator
 from collections.abc import Sequence as Several
 from typing import Any
@@ -59,6 +60,7 @@ class Model:
         self._buffers: dict[int, steps.Buffers] = {}
         self._positions = 0
         self._bytes_read = 0
+        self._turn = threading.Lock()
         self._make_room(1)
         self.weight_bytes = assembled.matrices.nbytes + assembled.floats.nbytes
         self._cache_bytes = Sequence(self.config, 1, kv).bytes_per_token
@@ -82,9 +84,7 @@ class Model:
         wanted = min(self.context, DEFAULT_CONTEXT) if capacity is None else capacity
         if wanted > self.context:
             raise BitsimError(f"context: expected at most {self.context:,} tokens, the model's context, got {wanted:,}")
-        sequence = Sequence(self.config, wanted, self.kv)
-        self._make_room(sequence.capacity)
-        return sequence
+        return Sequence(self.config, wanted, self.kv)
 
     def step(self, parts: Several[tuple[Sequence, Tokens]]) -> Float32:
         """Append tokens to sequences; all share each pass over the weights.
@@ -92,12 +92,14 @@ class Model:
         Returns: float32 (parts, hidden), after the last norm, of each part's last token.
 
         Raises:
-            BitsimError: no tokens, a token that the vocabulary has not, a sequence that is full or named twice.
+            BitsimError: no tokens, a token that the vocabulary has not, a sequence that is full, named twice, or of
+                another model.
         """
-        rows = self._rows(parts)
-        ends = np.cumsum([len(tokens) for _, tokens in parts]) - 1
-        rows[ends, steps.WANTED] = np.arange(len(parts))
-        return self._run(parts, rows, len(parts))
+        with self._turn:
+            rows = self._rows(parts)
+            ends = np.cumsum([len(tokens) for _, tokens in parts]) - 1
+            rows[ends, steps.WANTED] = np.arange(len(parts))
+            return self._run(parts, rows, len(parts))
 
     def hidden_states(self, sequence: Sequence, tokens: Tokens) -> Float32:
         """Append tokens to a sequence and return the states of all of them: float32 (tokens, hidden).
@@ -106,9 +108,10 @@ class Model:
             BitsimError: see `step`.
         """
         parts = [(sequence, tokens)]
-        rows = self._rows(parts)
-        rows[:, steps.WANTED] = np.arange(len(rows))
-        return self._run(parts, rows, len(rows))
+        with self._turn:
+            rows = self._rows(parts)
+            rows[:, steps.WANTED] = np.arange(len(rows))
+            return self._run(parts, rows, len(rows))
 
     def generate(
         self, prompt: str | Ids, *, max_new_tokens: int | None = 256, stop: Several[str] = (), **sampling: Any
@@ -137,6 +140,8 @@ class Model:
             raise BitsimError("step: expected a sequence or more, got none")
         if len({id(sequence) for sequence, _ in parts}) < len(parts):
             raise BitsimError("step: expected each sequence once")
+        if any(sequence.config is not self.config for sequence, _ in parts):
+            raise BitsimError("step: expected sequences that this model made")
         rows = np.empty((sum(len(tokens) for _, tokens in parts), 7), np.int64)
         rows[:, steps.WANTED] = steps.NONE
         start = 0
@@ -153,6 +158,7 @@ class Model:
             here[:, steps.KEYS :] = sequence.row
             start += count
         self._check_tokens(rows[:, steps.TOKEN])
+        self._make_room(max(sequence.capacity for sequence, _ in parts))
         return rows
 
     def _check_tokens(self, tokens: steps.Int64) -> None:

@@ -20,7 +20,7 @@ from ..kernels.dense import dense_rows
 from ..kernels.kernel import INDEX, ROWS_PER_BLOCK, open_shares, row_blocks, share, take
 from .kv_cache import write_bytes, write_halves
 from .rotary import rotate
-from .tokenwise import add_row, gated, read_embedding, rms_norm, scaled, to_int8
+from .tokenwise import copied, gated, read_embedding, rms_norm, scaled, to_int8
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -34,6 +34,8 @@ ATTENTION_IN, OUT, FFN_IN, DOWN, PRODUCTS = 0, 3, 4, 6, 7  # where in a layer's 
 # Columns of `Weights.norms`.
 ATTENTION_NORM, FFN_NORM, ATTENTION_SUB_NORM, FFN_SUB_NORM, Q_NORM, K_NORM = range(6)
 NONE = -1  # no such norm or bias
+# Where the rows of a product go: size of a unit, distance between units, width of a token, 1 to add to what is there.
+Place = tuple[int, int, int, int]
 # Columns of `rows`, one row for each token of a step.
 TOKEN, POSITION, WANTED, KEYS, VALUES, SCALES, CAPACITY = range(7)
 
@@ -116,61 +118,72 @@ def input_of(buffers: Buffers, product: Any, floats: Float32, token: int, wide: 
     return buffers.inner
 
 
-def multiply(crew: Crew, weights: Weights, product: Any, buffers: Buffers, tokens: int, wide: int) -> None:
-    """Write the sums of one product for all tokens; their inputs lie in `normed`, `wide` apart."""
+@inlined
+def codes_of(weights: Weights, product: Any, buffers: Buffers, token: int, wide: int) -> None:
+    """Get a token's input of a product ready."""
+    x = input_of(buffers, product, weights.floats, token, wide)
+    if product[KIND] == TERNARY:
+        columns = product[COLUMNS]
+        codes = buffers.codes.view(np.uint8)
+        buffers.steps[token] = to_int8(x, token * wide, columns, codes, token * columns)
+
+
+@inner
+def deliver(
+    weights: Weights, product: Any, buffers: Buffers, tokens: int, span: tuple[int, int], place: Place, out: Float32
+) -> None:
+    """Write what the sums of the rows from span[0] to before span[1] stand for, of all tokens."""
+    rows, (size, stride, width, onto) = product[ROWS], place
+    add, bias = onto == 1, product[BIAS]
+    for token in range(tokens):
+        row = span[0]
+        while row < span[1]:
+            unit, within = row // size, row % size
+            count = min(size - within, span[1] - row)
+            source, target = token * rows + row, token * width + (product[FIRST_UNIT] + unit) * stride + within
+            if product[KIND] == TERNARY:
+                factors = weights.floats, product[SCALE] + row, buffers.steps[token]
+                scaled(buffers.sums, source, count, factors, out, target, add)
+            else:
+                copied(buffers.sums.view(np.float32), source, count, out, target, add)
+            if bias != NONE:
+                copied(weights.floats, bias + row, count, out, target, True)
+            row += count
+
+
+def multiply(
+    crew: Crew, weights: Weights, product: Any, buffers: Buffers, tokens: int, wide: int, place: Place, out: Float32
+) -> None:
+    """Multiply all tokens by one matrix; their inputs lie in `normed`, `wide` apart, the results go to `out`."""
     counters, thread, threads, entries = crew
     rows, columns = product[ROWS], product[COLUMNS]
     first, last = share(tokens, thread, threads)
     for token in range(first, last):
-        x = input_of(buffers, product, weights.floats, token, wide)
-        if product[KIND] == TERNARY:
-            codes = buffers.codes.view(np.uint8)
-            buffers.steps[token] = to_int8(x, token * wide, columns, codes, token * columns)
+        codes_of(weights, product, buffers, token, wide)
     barrier(counters, threads)
     blocks = row_blocks(rows)
+    open_shares(counters, thread, threads, blocks)
     if product[KIND] == TERNARY:
-        codes_ = buffers.codes[: tokens * columns].reshape(tokens, columns)
-        call_at(entries.prepare, codes_, buffers.prepared, thread, threads)
-        open_shares(counters, thread, threads, blocks)
-        barrier(counters, threads)
-        packed = weights.bytes[product[WEIGHT] : product[WEIGHT] + product[SIZE]]
-        out = buffers.sums[: tokens * rows].reshape(tokens, rows)
-        step = entries.together if entries.together > 0 else -(-blocks // threads)
-        start, end = take(counters, thread, threads, blocks, step)
-        while start < blocks:
-            call_at(entries.product, packed, buffers.prepared, columns, out, buffers.scratch[thread], start, end)
-            start, end = take(counters, thread, threads, blocks, step)
-    else:
-        open_shares(counters, thread, threads, blocks)
-        barrier(counters, threads)
-        bits = weights.words[product[WEIGHT] // 2 : (product[WEIGHT] + product[SIZE]) // 2]
-        x = buffers.normed if product[NORM] == NONE else buffers.inner
-        out_ = buffers.sums.view(np.float32)[: tokens * rows].reshape(tokens, rows)
-        start, end = take(counters, thread, threads, blocks, 1)
-        while start < blocks:
-            stop = min(end * ROWS_PER_BLOCK, rows)
-            dense_rows(bits, product[KIND] == BRAIN, x[: tokens * wide], wide, out_, start * ROWS_PER_BLOCK, stop)
-            start, end = take(counters, thread, threads, blocks, 1)
+        codes = buffers.codes[: tokens * columns].reshape(tokens, columns)
+        call_at(entries.prepare, codes, buffers.prepared, thread, threads)
     barrier(counters, threads)
-
-
-@inner
-def unpack(
-    weights: Weights, product: Any, buffers: Buffers, token: int, unit: tuple[int, int], out: Float32, place: int
-) -> None:
-    """Write what a token's sums stand for: units of unit[0] numbers, unit[1] apart from out[place] on."""
-    rows, (size, stride) = product[ROWS], unit
-    for row in range(0, rows, size):
-        target = place + (product[FIRST_UNIT] + row // size) * stride
+    packed = weights.bytes[product[WEIGHT] : product[WEIGHT] + product[SIZE]]
+    bits = weights.words[product[WEIGHT] // 2 : (product[WEIGHT] + product[SIZE]) // 2]
+    x = buffers.normed if product[NORM] == NONE else buffers.inner
+    sums = buffers.sums[: tokens * rows].reshape(tokens, rows)
+    floats = buffers.sums.view(np.float32)[: tokens * rows].reshape(tokens, rows)
+    step = entries.together if product[KIND] == TERNARY else 1
+    step = step if step > 0 else -(-blocks // threads)
+    start, end = take(counters, thread, threads, blocks, step)
+    while start < blocks:
+        span = start * ROWS_PER_BLOCK, min(end * ROWS_PER_BLOCK, rows)
         if product[KIND] == TERNARY:
-            step = buffers.steps[token]
-            scaled(buffers.sums, token * rows + row, size, weights.floats, product[SCALE] + row, step, out, target)
+            call_at(entries.product, packed, buffers.prepared, columns, sums, buffers.scratch[thread], start, end)
         else:
-            sums = buffers.sums.view(np.float32)
-            for at in range(size):
-                out[target + at] = sums[token * rows + row + at]
-        if product[BIAS] != NONE:
-            add_row(out, target, size, weights.floats, product[BIAS] + row)
+            dense_rows(bits, product[KIND] == BRAIN, x[: tokens * wide], wide, floats, span[0], span[1])
+        deliver(weights, product, buffers, tokens, span, place, out)
+        start, end = take(counters, thread, threads, blocks, step)
+    barrier(counters, threads)
 
 
 @inner
@@ -181,29 +194,21 @@ def several(
     numbers: tuple[int, int],
     buffers: Buffers,
     tokens: int,
-    unit: tuple[int, int, int],
-    shape: Shape,
+    wide: int,
+    place: Place,
 ) -> None:
-    """Multiply all tokens by the products that take the same input; unit = size, distance, width of a token's parts."""
-    first, last = share(tokens, crew.thread, crew.threads)
+    """Multiply all tokens by the products from numbers[0] to before numbers[1], which take the same input."""
     for number in range(numbers[0], numbers[1]):
         product = weights.products[layer, number]
         if product[KIND] != ABSENT:
-            wide = shape.hidden_wide
-            call_at(crew.entries.multiply, crew, weights, product, buffers, tokens, wide)
-            for token in range(first, last):
-                unpack(weights, product, buffers, token, (unit[0], unit[1]), buffers.parts, token * unit[2])
+            call_at(crew.entries.multiply, crew, weights, product, buffers, tokens, wide, place, buffers.parts)
 
 
 @inner
 def back(crew: Crew, weights: Weights, product: Any, buffers: Buffers, tokens: int, shape: Shape, wide: int) -> None:
     """Multiply all tokens by a matrix whose result is added to them."""
-    call_at(crew.entries.multiply, crew, weights, product, buffers, tokens, wide)
-    first, last = share(tokens, crew.thread, crew.threads)
-    for token in range(first, last):
-        place = token * shape.hidden_wide
-        unpack(weights, product, buffers, token, (shape.hidden, shape.hidden_wide), buffers.inner, place)
-        add_row(buffers.x, place, shape.hidden, buffers.inner, place)
+    place = shape.hidden, shape.hidden_wide, shape.hidden_wide, 1
+    call_at(crew.entries.multiply, crew, weights, product, buffers, tokens, wide, place, buffers.x)
 
 
 @inner
@@ -276,8 +281,9 @@ def attention(crew: Crew, shape: Shape, weights: Weights, buffers: Buffers, rows
     for token in range(first, last):
         place = token * wide
         rms_norm(buffers.x, place, shape.hidden, weights.floats, norms[ATTENTION_NORM], shape.eps, buffers.normed)
-    unit = shape.head, shape.head_wide, (shape.heads + 2 * shape.kv_heads) * shape.head_wide
-    several(crew, weights, layer, (ATTENTION_IN, OUT), buffers, tokens, unit, shape)
+    heads = shape.heads + 2 * shape.kv_heads
+    where = shape.head, shape.head_wide, heads * shape.head_wide, 0
+    several(crew, weights, layer, (ATTENTION_IN, OUT), buffers, tokens, wide, where)
     for token in range(first, last):
         keep(shape, weights, buffers, rows[token], token, layer)
     count = tokens * shape.kv_heads
@@ -306,7 +312,7 @@ def feed_forward(crew: Crew, shape: Shape, weights: Weights, buffers: Buffers, t
     for token in range(first, last):
         place = token * wide
         rms_norm(buffers.x, place, shape.hidden, weights.floats, norms[FFN_NORM], shape.eps, buffers.normed)
-    several(crew, weights, layer, (FFN_IN, DOWN), buffers, tokens, (shape.ffn, ffn, 2 * ffn), shape)
+    several(crew, weights, layer, (FFN_IN, DOWN), buffers, tokens, wide, (shape.ffn, ffn, 2 * ffn, 0))
     for token in range(first, last):
         gate = token * 2 * ffn
         gated(buffers.parts, gate, gate + ffn, ffn, shape.squared == 1, buffers.normed, token * ffn)
@@ -352,7 +358,8 @@ def step(
 
 def multiply_entry() -> Entry:
     """Return the entry of `multiply`."""
-    return Entry(multiply, CREW, WEIGHTS, array_of(np.int64), BUFFERS, INDEX, INDEX)
+    place: Any = types.UniTuple(INDEX, 4)  # type: ignore[no-untyped-call]
+    return Entry(multiply, CREW, WEIGHTS, array_of(np.int64), BUFFERS, INDEX, INDEX, place, array_of(np.float32))
 
 
 def _named(tuple_: Any, fields: dict[str, Any]) -> Any:

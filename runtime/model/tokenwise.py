@@ -30,6 +30,7 @@ Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.uint16]
+Factors = tuple[Float32, int, Any]  # scales of rows, where they begin, what one step of the token's int8 is worth
 
 LANES = 16
 SMALLEST = 1e-5  # of a token's largest activation, below which it counts as this (transformers, BitLinear)
@@ -70,23 +71,23 @@ def to_int8(x: Float32, place: int, width: int, out: Bytes, target: int) -> Any:
 
 
 @inner
-def scaled(
-    sums: Int32, place: int, count: int, scales: Float32, scale: int, step: Any, out: Float32, target: int
-) -> None:
-    """Write sums x scales x step, the numbers that a row of int32 sums stands for."""
+def scaled(sums: Int32, place: int, count: int, factors: Factors, out: Float32, target: int, add: bool) -> None:
+    """Write sums x scales x step, the numbers that int32 sums stand for, or add them to what is there."""
+    scales, scale, step = factors
     whole = count // LANES * LANES
     for at in range(0, whole, LANES):
-        factor = load(F32X16, scales, scale + at) * step
-        store(out, target + at, to_floats(load(I32X16, sums, place + at)) * factor)
+        value = to_floats(load(I32X16, sums, place + at)) * (load(F32X16, scales, scale + at) * step)
+        store(out, target + at, value + load(F32X16, out, target + at) if add else value)
     for at in range(whole, count):
-        out[target + at] = np.float32(sums[place + at]) * (scales[scale + at] * step)
+        last = np.float32(sums[place + at]) * (scales[scale + at] * step)
+        out[target + at] = last + out[target + at] if add else last
 
 
 @inner
-def add_row(x: Float32, place: int, count: int, more: Float32, start: int) -> None:
-    """Add a row of numbers to another."""
+def copied(source: Float32, place: int, count: int, out: Float32, target: int, add: bool) -> None:
+    """Write numbers, or add them to what is there."""
     for at in range(count):
-        x[place + at] += more[start + at]
+        out[target + at] = source[place + at] + out[target + at] if add else source[place + at]
 
 
 @inlined

@@ -39,12 +39,14 @@ def recording_multiply(
     memory: steps.Buffers,
     tokens: int,
     wide: int,
+    place: steps.Place,
+    out: steps.Float32,
 ) -> None:
     """Multiply as `step.multiply` does, and copy the int8 of this thread's tokens to where they stay."""
-    _multiply(crew, weights, product, memory, tokens, wide)
+    _multiply(crew, weights, product, memory, tokens, wide, place, out)
     first, last = share(tokens, crew.thread, crew.threads)
-    for place in range(first * product[steps.COLUMNS], last * product[steps.COLUMNS]):
-        memory.codes[product[RECORD] + place] = memory.codes[place]
+    for at in range(first * product[steps.COLUMNS], last * product[steps.COLUMNS]):
+        memory.codes[product[RECORD] + at] = memory.codes[at]
     barrier(crew.counters, crew.threads)  # the next product's inputs may be of another width
 
 

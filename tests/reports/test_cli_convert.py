@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from click.testing import Result
 from safetensors import safe_open
-from small_models import ONLINE, SHAPE, TOKENS, WIDE, assert_same, folder, transformers_logits
+from small_models import ONLINE, TOKENS, WIDE, assert_same, folder, transformers_logits
 
 from bitsim.reports import model_files
 from bitsim.runtime import load
-from bitsim.runtime.checkpoints import Checkpoint, Dense, Linear, open_checkpoint
+from bitsim.runtime.checkpoints import Checkpoint, Linear, open_checkpoint
 from bitsim.runtime.model.assembly import assemble
 from bitsim.runtime.model.packed_file import write_packed
 from bitsim.runtime.packing import Ternary
@@ -26,15 +26,17 @@ Run = Callable[..., Result]
 Folders = Callable[[str], Path]
 Array = np.ndarray[Any, np.dtype[Any]]
 
+KEYS_IN_FULL = ["lm_head", *(f"model.layers.{layer}.self_attn.k_proj" for layer in range(2))]
+NARROW = {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 3, "num_key_value_heads": 3}
 MODELS: dict[str, tuple[str, dict[str, Any] | None, dict[str, Any]]] = {
     "bitnet": ("bitnet", ONLINE, {"attention_bias": True}),
     "tied": ("bitnet", ONLINE, WIDE | {"tie_word_embeddings": True}),
     "qwen2": ("qwen2", ONLINE, {}),
-    "mixed": ("llama", ONLINE | {"modules_to_not_convert": ["lm_head", *(f"model.layers.{n}.self_attn.k_proj" for n in (0, 1))]}, {}),
-    "full": ("llama", None, {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 3, "num_key_value_heads": 3}),
+    "mixed": ("llama", ONLINE | {"modules_to_not_convert": KEYS_IN_FULL}, {}),
+    "full": ("llama", None, NARROW),
     "window": ("mistral", ONLINE, WIDE | {"sliding_window": 4}),
     "large": ("llama", ONLINE, {"vocab_size": 4200}),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="session")
@@ -123,12 +125,13 @@ def test_a_large_vocabulary_gets_a_screen(bitsim: Run, folders: Folders, tmp_pat
     packed = tmp_path / "m.safetensors"
     done(bitsim("convert", str(folders("large")), str(packed)))
     with safe_open(packed, "np") as file:
-        assert any(name.startswith("screen.") for name in file.keys())
+        names = list(file.keys())
+    assert any(name.startswith("screen.") for name in names)
     screened, exact = load(packed), load(folders("large"))
     assert type(screened.head) is not type(exact.head)
     states = exact.hidden_states(exact.sequence(), TOKENS)
     best = exact.head.logits(states).argmax(axis=1)
-    np.testing.assert_array_equal(screened.head.greedy(states), best)
+    np.testing.assert_array_equal([found.ids[0] for found in screened.head.top(states, 1)], best)
     for model in (screened, exact):
         model.close()
 
@@ -187,7 +190,7 @@ def test_a_model_that_is_not_ternary(bitsim: Run, folders: Folders, tmp_path: Pa
         ("a.gguf", (), 1, "a.gguf: expected a name for a file, got a folder"),
         ("pipe.gguf", (), 1, "pipe.gguf: expected a name for a file, got what is no file"),
         ("x" * 300 + ".gguf", (), 1, "File name too long"),
-        ("zero\0.gguf", (), 1, "null byte"),
+        ("zero\0.gguf", (), 1, "expected a name for a file, got one with a zero byte"),
         ("link", (), 1, "is the source itself"),
         ("source/model.safetensors", (), 1, "is a file of the source"),
     ],
@@ -217,26 +220,14 @@ def test_sources_that_are_refused(bitsim: Run, folders: Folders, tmp_path: Path)
     weights = folders("tied") / "model.safetensors"
     refused(bitsim("convert", str(weights), target), 1, "weights without their config.json")
     content = packed.read_bytes()
-    for damaged in (
-        b"",
-        b"x",
-        b"GGU",
-        content[:100],
-        content[:-1],
-        content.replace(b'"version":"1"', b'"version":"7"'),
-    ):
+    old = content.replace(b'"version": "1"', b'"version": "0"')
+    start = 8 + int.from_bytes(content[:8], "little")
+    flipped = bytearray(content)
+    flipped[start + json.loads(content[8:start])["matrices"]["data_offsets"][0]] ^= 1
+    for damaged in (b"", b"x", b"GGU", content[:100], content[:-1], old, bytes(flipped)):
         packed.write_bytes(damaged)
         refused(bitsim("convert", str(packed), target), 1, str(packed))
-    flipped = bytearray(content)
-    flipped[content.index(b"matrices") * 0 + len(content) // 2] ^= 1
-    packed.write_bytes(flipped)
-    result = bitsim("convert", str(packed), target)
-    if result.exit_code:
-        refused(result, 1, "CRC-32")
-    assert sorted(place.name for place in tmp_path.iterdir()) in (
-        ["m.safetensors"],
-        ["m.safetensors", "new.safetensors"],
-    )
+    assert [place.name for place in tmp_path.iterdir()] == ["m.safetensors"]
 
 
 @contextmanager
@@ -256,11 +247,7 @@ def test_a_full_disk_leaves_nothing(
 ) -> None:
     source, target = folders("tied"), tmp_path / name
     with files_end_at(10_000):
-        result = (
-            bitsim("convert", str(source), str(target), "--to", "tq2_0" if name == "m.gguf" else "packed")
-            if name != "folder"
-            else bitsim("convert", str(source), str(target))
-        )
+        result = bitsim("convert", str(source), str(target))
     assert result.exit_code == 1
     assert f"Error: {target}: " in result.stderr
     assert "File too large" in result.stderr
