@@ -192,20 +192,21 @@ def test_logits_and_greedy_texts(which: str, tmp_path: Path) -> None:
     assert len(np.unique(said)) > 4  # not the same few tokens over and over
 
 
-@pytest.mark.parametrize("which", list(DENSE))
+@pytest.mark.parametrize("which", list(MODELS))
 def test_texts_that_transformers_generates_by_itself(which: str, tmp_path: Path) -> None:
-    """Nothing is shared but the folder. Up to where its two best tokens are within 0.02: keys of half precision."""
+    """Nothing is shared but the folder: the same 64 tokens, or up to one where the two best are nearly equal.
+
+    Logits spread by about 1; keys of half precision move them by a thousandth, other roundings to int8 by a hundredth.
+    """
     family, dtype, quantisation, changes = MODELS[which]
     save(family, tmp_path, dtype, quantisation, **changes)
     model = RecordedModel(open_checkpoint(tmp_path), best(), threads=2)
     prompt = np.random.default_rng(4).integers(0, SHAPE["vocab_size"], PROMPT)
     said = greedy(model, prompt)[PROMPT:]
     model.close()
-    answer = reference_of(tmp_path).generate(
-        torch.tensor(prompt)[None], max_new_tokens=NEW, do_sample=False, output_logits=True, return_dict_in_generate=True
-    )
-    two = torch.cat(answer.logits).topk(2).values
-    close = torch.nonzero(two[:, 0] - two[:, 1] < 0.02).flatten().tolist()
-    sure = close[0] if close else NEW
-    assert sure > NEW // 4
-    np.testing.assert_array_equal(said[:sure], answer.sequences[0, PROMPT:].numpy()[:sure])
+    settings = {"do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    answer = reference_of(tmp_path).generate(torch.tensor(prompt)[None], max_new_tokens=NEW, **settings)
+    differ = np.flatnonzero(said != answer.sequences[0, PROMPT:].numpy())
+    if len(differ):
+        best_two = answer.logits[differ[0]].topk(2).values[0]
+        assert best_two[0] - best_two[1] < (0.01 if quantisation is None else 0.1), differ
