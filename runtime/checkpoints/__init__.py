@@ -35,7 +35,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         return open_gguf(place)
     if start.endswith(b"{"):  # after eight bytes that say how long the JSON is
         return _open_safetensors(place)
-    raise BitsimError(f"{place}: expected a Hugging Face folder, a GGUF file or a file that `bitsim convert` wrote")
+    expected = "a Hugging Face folder, a GGUF file or a packed file"
+    raise BitsimError(f"{place}: expected {expected}, and it does not begin with GGUF or a safetensors header")
 
 
 def _open_safetensors(file: Path) -> Checkpoint:

@@ -62,10 +62,12 @@ def four_by_one(convert: Any, bits: Bits, place: int, x: Float32, start: int, co
     a = b = c = d = splat(F32X16, 0.0)
     for column in range(0, columns, LANES):
         here = load(F32X16, x, start + column)
-        prefetch(bits, place + AHEAD + column)
-        prefetch(bits, place + columns + AHEAD + column)
-        prefetch(bits, place + 2 * columns + AHEAD + column)
-        prefetch(bits, place + 3 * columns + AHEAD + column)
+        # Near the rows' end the next four are asked for.
+        ahead = place + column + AHEAD + (3 * columns if column + AHEAD >= columns else 0)
+        prefetch(bits, ahead)
+        prefetch(bits, ahead + columns)
+        prefetch(bits, ahead + 2 * columns)
+        prefetch(bits, ahead + 3 * columns)
         a = multiply_add(convert(load(I16X16, bits, place + column)), here, a)
         b = multiply_add(convert(load(I16X16, bits, place + columns + column)), here, b)
         c = multiply_add(convert(load(I16X16, bits, place + 2 * columns + column)), here, c)

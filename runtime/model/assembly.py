@@ -16,7 +16,7 @@ from ..memory import aligned
 from ..packing import CODECS
 from ..packing.codec import Ternary
 from . import step
-from .config import ModelConfig, TextRules
+from .config import ModelConfig, TextRules, check_covered
 
 Bytes = npt.NDArray[np.uint8]
 Int64 = npt.NDArray[np.int64]
@@ -99,9 +99,11 @@ def assemble(checkpoint: Checkpoint, packing: str, progress: Callable[[int, int]
     """Pack a checkpoint for the kernels of a packing; progress(layers done, layers) is called on the way.
 
     Raises:
-        BitsimError: a tensor is missing, damaged, or not of the shape that the configuration says.
+        BitsimError: a tensor is missing, damaged, or not of the shape that the configuration says; or the model has
+            something that a step does not do.
     """
     spec = checkpoint.config.spec
+    check_covered(spec)
     floats, matrices = _Floats(), _Matrices()
     products = np.zeros((spec.layers, step.PRODUCTS, step.FIELDS), np.int64)
     norms = np.zeros((spec.layers, len(NORMS)), np.int64)

@@ -6,6 +6,7 @@ from ..kernels.dense import padded
 from ..packing import CODECS
 from . import step
 from .assembly import Assembled, Int64
+from .config import check_covered
 
 _LARGEST = 1 << 31  # rows x tokens and the like are reckoned in 64 bits; a dimension is far below this
 
@@ -17,6 +18,7 @@ def check_tables(model: Assembled, where: str) -> None:
         BitsimError: one does not fit; the table and the layer are named.
     """
     spec = model.config.spec
+    check_covered(spec)
     _expect(f"{where}: products", model.products.shape, (spec.layers, step.PRODUCTS, step.FIELDS))
     _expect(f"{where}: norms", model.norms.shape, (spec.layers, 6))
     _expect(f"{where}: embedding", model.embedding.bits.shape, (spec.vocab, padded(spec.hidden)))

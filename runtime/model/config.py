@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass, field
 
+from bitsim.energy_tables import BitsimError
+from bitsim.energy_tables.errors import shown
+from bitsim.energy_tables import BitsimError
+from bitsim.energy_tables.errors import shown
 from bitsim.simulator.model_spec import ModelSpec
+from bitsim.simulator.workload import is_whole
+
+SCALINGS = ("none", "linear", "llama3", "yarn")
+LARGEST = 1e12  # of any constant: beyond is taken for damage
+_FACTORS = ("theta", "factor", "low_frequency", "high_frequency", "beta_fast", "beta_slow", "attention_factor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +37,19 @@ class Rope:
     beta_slow: float = 1.0
     attention_factor: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in _FACTORS:
+            _check_number("rope", name, getattr(self, name))
+        if self.scaling not in SCALINGS:
+            raise _wrong("rope", "scaling", f"one of {', '.join(SCALINGS)}", self.scaling)
+        if self.scaling in ("llama3", "yarn") and not (is_whole(self.original_context) and self.original_context > 0):
+            raise _wrong("rope", "original_context", f"a whole number above 0 for {self.scaling}", self.original_context)
+        if self.scaling == "yarn" and self.theta <= 1:
+            raise _wrong("rope", "theta", "more than 1 for yarn", self.theta)
+        if self.scaling == "llama3" and self.high_frequency <= self.low_frequency:
+            low = f"more than low_frequency ('{shown(self.low_frequency)}')"
+            raise _wrong("rope", "high_frequency", low, self.high_frequency)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
@@ -43,6 +65,22 @@ class ModelConfig:
     norm_eps: float
     rope: Rope
     sliding_window: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_number(self.spec.name, "norm_eps", self.norm_eps)
+        for name, value in (("sliding_window", self.sliding_window), ("max_context", self.spec.max_context)):
+            if value is not None and not (is_whole(value) and 1 <= value <= LARGEST):
+                raise _wrong(self.spec.name, name, f"a whole number from 1 to {LARGEST:g}, or none", value)
+
+
+def _check_number(where: str, name: str, value: object) -> None:
+    """Raise unless a number is above 0 and of a sane size."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LARGEST:
+        raise _wrong(where, name, f"a number above 0 and at most {LARGEST:g}", value)
+
+
+def _wrong(where: str, name: str, expected: str, value: object) -> BitsimError:
+    return BitsimError(f"{where}: {name}: expected {expected}, got '{shown(value, 40)}'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,3 +100,21 @@ class TextRules:
     eos: tuple[int, ...] = ()
     add_bos: bool = False
     special: dict[str, str] = field(default_factory=dict)  # bos_token, eos_token, unk_token ...: as templates name them
+
+
+def check_covered(spec: ModelSpec) -> None:
+    """Raise unless a step does all that models of this shape need.
+
+    Raises:
+        BitsimError: it does not; what is lacking is named.
+    """
+    lacks = {
+        "experts": spec.experts > 1,
+        "norms after attention and feed-forward": spec.post_norms,
+        f"the activation '{shown(spec.activation, 40)}'": spec.activation not in ("silu", "relu2"),
+        "a feed-forward without a gate": not spec.gated_ffn,
+        f"heads of {spec.head_dim}, an odd width,": spec.head_dim % 2 == 1,
+    }
+    for what, lacking in lacks.items():
+        if lacking:
+            raise BitsimError(f"{spec.name}: models with {what} can be estimated, but not run")

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bitsim.energy_tables import BitsimError
-from bitsim.energy_tables.errors import shown
 
 from ..generation.generate import generate
 from ..generation.sampling import Sampling
@@ -226,22 +225,8 @@ class Model:
 
 
 def shape_of(config: ModelConfig) -> steps.Shape:
-    """Return what all layers of a step share.
-
-    Raises:
-        BitsimError: the model has something that a step does not do.
-    """
+    """Return what all layers of a step share."""
     spec = config.spec
-    lacks = {
-        "experts": spec.experts > 1,
-        "post_norms": spec.post_norms,
-        f"activation '{shown(spec.activation, 40)}'": spec.activation not in ("silu", "relu2"),
-        "a feed-forward without a gate": not spec.gated_ffn,
-        f"head_dim {spec.head_dim}": spec.head_dim % 2 == 1,
-    }
-    for what, lacking in lacks.items():
-        if lacking:
-            raise BitsimError(f"{spec.name}: models with {what} can be estimated, but not run")
     return steps.Shape(
         layers=spec.layers,
         hidden=spec.hidden,

@@ -73,9 +73,7 @@ def write_packed(model: Assembled, screen: Mapping[str, npt.NDArray[Any]] | None
         "text": json.dumps({**dataclasses.asdict(model.text), "tokenizer": None}),
         "output_norm": str(model.output_norm),
         "brain": json.dumps([model.embedding.brain, model.head is not None and model.head.brain]),
-        "crc32": json.dumps(
-            {name: zlib.crc32(array.reshape(-1).view(np.uint8).data) for name, array in arrays.items()}
-        ),
+        "crc32": json.dumps({name: checksum(array) for name, array in arrays.items()}),
     }
     kinds = {np.dtype(dtype): kind for kind, dtype in _KINDS.items()}
     with whole_file(path) as part, part.open("wb") as file:
@@ -163,7 +161,7 @@ def _array(tensor: Stored, expected: object, lazy: bool) -> npt.NDArray[Any]:
     copy: npt.NDArray[np.uint8] = aligned(tensor.data.shape, np.uint8)
     found = _of_pieces(len(copy), lambda start: _copied(tensor.data, copy, start))
     if found != expected and not lazy:
-        raise BitsimError(f"{tensor.where}: damaged: its bytes do not have the CRC-32 that was written with them")
+        raise BitsimError(f"{tensor.where}: damaged: its bytes do not have the checksum that was written with them")
     return copy.view(dtype).reshape(tensor.shape)
 
 

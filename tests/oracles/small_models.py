@@ -94,7 +94,8 @@ def assert_same_matrix(one: Ternary | Dense, other: Ternary | Dense, scales: flo
         assert isinstance(other, Ternary)
         np.testing.assert_array_equal(one.weights, other.weights)
         assert one.scales.shape == other.scales.shape or scales
-        np.testing.assert_allclose(*np.broadcast_arrays(one.scales, other.scales), rtol=scales)
+        both = np.broadcast_arrays(one.scales, other.scales)
+        np.testing.assert_allclose(both[0], both[1], rtol=scales)
     else:
         assert isinstance(other, Dense)
         assert one.brain == other.brain

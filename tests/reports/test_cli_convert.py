@@ -137,14 +137,15 @@ def test_a_large_vocabulary_gets_a_screen(bitsim: Run, folders: Folders, tmp_pat
 
 
 class Varied:
-    """A checkpoint with what no folder here has: scales for rows, norms inside of linear layers, one bias of three."""
+    """A checkpoint with what no folder here has: scales for rows, and norms inside of linear layers."""
 
     def __init__(self, base: Checkpoint) -> None:
         self.config, self.text, self._base = base.config, base.text, base
         self.embedding, self.head, self.output_norm, self.norm = base.embedding, base.head, base.output_norm, base.norm
 
     def linear(self, layer: int, name: str) -> Linear:
-        linear, random = self._base.linear(layer, name), np.random.default_rng(layer)
+        linear = self._base.linear(layer, name)
+        random: Any = np.random.default_rng(layer)  # numpy's stubs give a float for an array of float32
         assert isinstance(linear.weights, Ternary)
         rows, columns = linear.weights.weights.shape
         scales = random.random((rows, 1), np.float32) if layer else linear.weights.scales

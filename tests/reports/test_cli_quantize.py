@@ -23,7 +23,7 @@ KEYS += ["bits_per_byte_before", "bits_per_byte_after"]
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder(tmp_path_factory.mktemp("full"), "llama", **WIDE)
+    return folder(tmp_path_factory.mktemp("full"), "llama", None, **WIDE)
 
 
 @pytest.fixture(scope="module")

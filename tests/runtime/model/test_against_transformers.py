@@ -154,7 +154,7 @@ DENSE: dict[str, tuple[str, str, dict[str, Any] | None, dict[str, Any]]] = {
     for dtype in ("float16", "bfloat16")
     for family, changes in {
         "llama": {},
-        "qwen2": {"tie_word_embeddings": True},
+        "qwen2": {"num_key_value_heads": 6},
         "qwen3": {"head_dim": 24},
         "mistral": {"sliding_window": 24},
     }.items()

@@ -57,7 +57,9 @@ def test_any_grouping_gives_the_same_bits(model: Model, one_by_one: States, size
     assert sequence.length == sum(sizes)
 
 
-PARTS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 40)), min_size=1, max_size=4, unique_by=lambda part: part[0])
+PARTS = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(1, 40)), min_size=1, max_size=4, unique_by=lambda part: part[0]
+)
 
 
 @given(steps=st.lists(PARTS, min_size=1, max_size=6))
@@ -80,9 +82,7 @@ def test_more_parts_than_a_step_takes_at_once(model: Model, one_by_one: States) 
 
 
 @given(kept=st.integers(0, 100), beyond=st.integers(1, 60), after=st.integers(1, 60))
-def test_what_is_cut_off_leaves_no_trace(
-    model: Model, one_by_one: States, kept: int, beyond: int, after: int
-) -> None:
+def test_what_is_cut_off_leaves_no_trace(model: Model, one_by_one: States, kept: int, beyond: int, after: int) -> None:
     sequence = model.sequence(LENGTH)
     if kept:
         model.step([(sequence, TEXT[:kept])])
