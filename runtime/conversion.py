@@ -43,13 +43,14 @@ def convert_to_packed(checkpoint: Checkpoint, path: Path, report: Report = lambd
 
 
 def _own_states(model: Model) -> npt.NDArray[np.float32]:
-    """Return hidden states of tokens that the model draws itself: (SEQUENCES x TOKENS, hidden)."""
+    """Return hidden states of tokens that the model draws itself: (SEQUENCES x up to TOKENS, hidden)."""
     random, vocabulary = np.random.default_rng(0), model.config.spec.vocab
-    sequences = [model.sequence(TOKENS) for _ in range(SEQUENCES)]
+    tokens = min(TOKENS, model.context)
+    sequences = [model.sequence(tokens) for _ in range(SEQUENCES)]
     first = model.text.bos
     drawn = random.integers(0, vocabulary, SEQUENCES) if first is None else np.full(SEQUENCES, first)
     states = []
-    for _ in range(TOKENS):
+    for _ in range(tokens):
         states.append(model.step([(sequence, drawn[i : i + 1]) for i, sequence in enumerate(sequences)]))
         noise = random.gumbel(size=(SEQUENCES, vocabulary)).astype(np.float32)
         drawn = np.argmax(model.head.logits(states[-1]) + noise, axis=1)

@@ -87,8 +87,9 @@ class ModelBench:
     @property
     def peak_rss_bytes(self) -> int:
         """The most memory that this process has had in use, but for what only the reading of memory takes."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return (peak if sys.platform == "darwin" else peak * 1024) - self._words.nbytes  # Linux counts in KiB
+        peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        words: int = self._words.nbytes
+        return (peak if sys.platform == "darwin" else peak * 1024) - words  # Linux counts in KiB
 
     def close(self) -> None:
         """End the threads that read memory."""

@@ -22,7 +22,9 @@ def measure(
     from bitsim.runtime import measure_model
 
     source = _source(name, scheme)
-    results, read, about = [], {}, {}
+    results: list[dict[str, Any]] = []
+    read: dict[str, float] = {}
+    about: dict[str, Any] = {}
     for threads in counts:
         progress(f"loading {Path(name).name}", 0)
         found, read[str(threads)], about = _timed(source(threads, *heads), workload, rounds, progress)

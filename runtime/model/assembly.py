@@ -23,7 +23,7 @@ Int64 = npt.NDArray[np.int64]
 
 ALIGNMENT = 64  # bytes at which each packed matrix begins
 # Linears that take the same input, where their products lie in a layer, and how many rows make a unit there.
-_INPUTS = (
+INPUTS = (
     (("q", "k", "v"), step.ATTENTION_IN),
     (("o",), step.OUT),
     (("gate", "up"), step.FFN_IN),
@@ -109,7 +109,7 @@ def assemble(checkpoint: Checkpoint, packing: str, progress: Callable[[int, int]
     norms = np.zeros((spec.layers, len(NORMS)), np.int64)
     for layer in range(spec.layers):
         norms[layer] = [floats.add(checkpoint.norm(layer, name)) for name in NORMS]
-        for names, place in _INPUTS:
+        for names, place in INPUTS:
             linears = [checkpoint.linear(layer, name) for name in names]
             unit = {step.ATTENTION_IN: spec.head_dim, step.FFN_IN: spec.ffn}.get(place, spec.hidden)
             for number, (first_row, linear) in enumerate(_fused(linears)):

@@ -4,10 +4,7 @@ from dataclasses import dataclass, field
 
 from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import shown
-from bitsim.energy_tables import BitsimError
-from bitsim.energy_tables.errors import shown
 from bitsim.simulator.model_spec import ModelSpec
-from bitsim.simulator.workload import is_whole
 
 SCALINGS = ("none", "linear", "llama3", "yarn")
 LARGEST = 1e12  # of any constant: beyond is taken for damage
@@ -42,8 +39,10 @@ class Rope:
             _check_number("rope", name, getattr(self, name))
         if self.scaling not in SCALINGS:
             raise _wrong("rope", "scaling", f"one of {', '.join(SCALINGS)}", self.scaling)
-        if self.scaling in ("llama3", "yarn") and not (is_whole(self.original_context) and self.original_context > 0):
-            raise _wrong("rope", "original_context", f"a whole number above 0 for {self.scaling}", self.original_context)
+        if self.scaling in ("llama3", "yarn") and not _is_count(self.original_context):
+            raise _wrong(
+                "rope", "original_context", f"a whole number above 0 for {self.scaling}", self.original_context
+            )
         if self.scaling == "yarn" and self.theta <= 1:
             raise _wrong("rope", "theta", "more than 1 for yarn", self.theta)
         if self.scaling == "llama3" and self.high_frequency <= self.low_frequency:
@@ -69,8 +68,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _check_number(self.spec.name, "norm_eps", self.norm_eps)
         for name, value in (("sliding_window", self.sliding_window), ("max_context", self.spec.max_context)):
-            if value is not None and not (is_whole(value) and 1 <= value <= LARGEST):
+            if value is not None and not _is_count(value):
                 raise _wrong(self.spec.name, name, f"a whole number from 1 to {LARGEST:g}, or none", value)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 1 <= value <= LARGEST
 
 
 def _check_number(where: str, name: str, value: object) -> None:

@@ -129,13 +129,14 @@ def key_place(position: int, width: int) -> int:
 def write_halves(row: Row, head: Head, width: int, position: int, x: Float32, key: int, value: int) -> None:
     """Write the key at x[key] and the value at x[value] of a position."""
     keys, values, _, _ = halves_of(row, head, width)
-    halves = np.empty(LANES, np.uint16)
-    place = key_place(position, width)
+    place, start = key_place(position, width), position * width
+    # The key goes through the value's place, of which it takes one number after another.
     for at in range(0, width, LANES):
-        store(values, position * width + at, to_half(load(F32X16, x, value + at)))
-        store(halves, 0, to_half(load(F32X16, x, key + at)))
-        for step in range(LANES):
-            keys[place + (at + step) * POSITIONS] = halves[step]
+        store(values, start + at, to_half(load(F32X16, x, key + at)))
+    for at in range(width):
+        keys[place + at * POSITIONS] = values[start + at]
+    for at in range(0, width, LANES):
+        store(values, start + at, to_half(load(F32X16, x, value + at)))
 
 
 @inlined
@@ -151,12 +152,12 @@ def scale_of(x: Float32, place: int, width: int) -> Any:
 def write_bytes(row: Row, head: Head, width: int, position: int, x: Float32, key: int, value: int) -> None:
     """Write the key at x[key] and the value at x[value] of a position, rounded to int8."""
     keys, values, key_scales, value_scales = bytes_of(row, head, width)
-    codes = np.empty(LANES, np.uint8)
-    place = key_place(position, width)
+    place, start = key_place(position, width), position * width
     of_key, of_value = scale_of(x, key, width), scale_of(x, value, width)
     key_scales[position], value_scales[position] = of_key, of_value
     for at in range(0, width, LANES):
-        store(values, position * width + at, to_bytes(to_integers(rounded(load(F32X16, x, value + at) / of_value))))
-        store(codes, 0, to_bytes(to_integers(rounded(load(F32X16, x, key + at) / of_key))))
-        for step in range(LANES):
-            keys[place + (at + step) * POSITIONS] = codes[step]
+        store(values, start + at, to_bytes(to_integers(rounded(load(F32X16, x, key + at) / of_key))))
+    for at in range(width):
+        keys[place + at * POSITIONS] = values[start + at]
+    for at in range(0, width, LANES):
+        store(values, start + at, to_bytes(to_integers(rounded(load(F32X16, x, value + at) / of_value))))

@@ -10,7 +10,7 @@ from ..checkpoints.checkpoint import NORMS, Checkpoint, Dense, Float32, Linear
 from ..kernels.dense import padded
 from ..packing import CODECS, Ternary
 from . import step
-from .assembly import _INPUTS, Assembled, Int64
+from .assembly import INPUTS, Assembled, Int64
 from .packed_file import read_packed
 
 
@@ -89,7 +89,7 @@ class PackedCheckpoint:
 
     def _place(self, layer: int, name: str) -> tuple[int, int]:
         """Return which product of a layer holds a matrix, and from which of its rows on."""
-        names, number = next((names, place) for names, place in _INPUTS if name in names)
+        names, number = next((names, place) for names, place in INPUTS if name in names)
         first = sum(self._shapes[other][0] for other in names[: names.index(name)])
         for product in range(number, number + len(names)):
             kind, rows = self._model.products[layer, product, [step.KIND, step.ROWS]]

@@ -210,18 +210,30 @@ class _Fields:
         values = self.json("config", dict)
         try:
             spec = values["spec"]
+            if any(isinstance(value, float) for value in spec.values()):
+                raise TypeError("spec: expected whole numbers, got others")
             return ModelConfig(
                 spec=ModelSpec(**{**spec, "sources": tuple(spec.get("sources", ()))}),
-                norm_eps=float(values["norm_eps"]),
+                norm_eps=values["norm_eps"],
                 rope=Rope(**values["rope"]),
                 sliding_window=values["sliding_window"],
             )
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise BitsimError(f"{self._path}: config: {shown(error, 100)}") from error
+        except (TypeError, KeyError, ValueError, AttributeError, BitsimError) as error:
+            raise BitsimError(f"{self._path}: config: {shown(error, 200)}") from error
 
     def text(self) -> TextRules:
         values = self.json("text", dict)
-        try:
-            return TextRules(**{**values, "eos": tuple(values.get("eos", ()))})
-        except TypeError as error:
-            raise BitsimError(f"{self._path}: text: {shown(error, 100)}") from error
+        bos, eos, special = (values.get(name) for name in ("bos", "eos", "special"))
+        sound = (
+            set(values) == {field.name for field in dataclasses.fields(TextRules)}
+            and (bos is None or type(bos) is int)
+            and isinstance(eos, list)
+            and all(type(token) is int for token in eos)
+            and isinstance(values["chat_template"], str | None)
+            and isinstance(values["add_bos"], bool)
+            and isinstance(special, dict)
+            and all(isinstance(text, str) for text in special.values())
+        )
+        if not sound:
+            raise BitsimError(f"{self._path}: text: expected what `bitsim convert` writes, got '{shown(values)}'")
+        return TextRules(**{**values, "eos": tuple(eos), "tokenizer": None})

@@ -6,9 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..compile import inner
+from ..simd.vector import F32X16, load, store
 from .config import Rope
 
 Float32 = npt.NDArray[np.float32]
+
+LANES = 16
 
 
 def frequencies(rope: Rope, head_dim: int) -> npt.NDArray[np.float64]:
@@ -46,8 +49,14 @@ def tables(rope: Rope, head_dim: int, positions: int) -> Float32:
 @inner
 def rotate(x: Float32, place: int, half: int, table: Float32, start: int) -> None:
     """Rotate a head's two halves against each other, in place; the table's row begins at `start`."""
-    for pair in range(half):
-        cosine, sine = table[start + pair], table[start + half + pair]
-        first, second = x[place + pair], x[place + half + pair]
-        x[place + pair] = first * cosine - second * sine
-        x[place + half + pair] = second * cosine + first * sine
+    whole = half // LANES * LANES
+    for pair in range(0, whole, LANES):
+        cosine, sine = load(F32X16, table, start + pair), load(F32X16, table, start + half + pair)
+        first, second = load(F32X16, x, place + pair), load(F32X16, x, place + half + pair)
+        store(x, place + pair, first * cosine - second * sine)
+        store(x, place + half + pair, second * cosine + first * sine)
+    for pair in range(whole, half):
+        cosine_, sine_ = table[start + pair], table[start + half + pair]
+        first_, second_ = x[place + pair], x[place + half + pair]
+        x[place + pair] = first_ * cosine_ - second_ * sine_
+        x[place + half + pair] = second_ * cosine_ + first_ * sine_

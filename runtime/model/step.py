@@ -14,13 +14,14 @@ import numpy.typing as npt
 from numba.core import types
 
 from ..atomics import Counters, barrier
+from ..borrow import borrowed
 from ..compile import compiled, inlined, inner
 from ..entry import Entry, array_of, call_at
 from ..kernels.dense import dense_rows
 from ..kernels.kernel import INDEX, ROWS_PER_BLOCK, open_shares, row_blocks, share, take
 from .kv_cache import write_bytes, write_halves
 from .rotary import rotate
-from .tokenwise import copied, gated, read_embedding, rms_norm, scaled, to_int8
+from .tokenwise import copied, copy_wide, gated, read_embedding, rms_norm, scaled, to_int8
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -243,8 +244,8 @@ def attend(shape: Shape, buffers: Buffers, row: Any, token: int, layer: int, hea
     factor = np.float32(1) / np.sqrt(np.float32(shape.head))
     in_parts = token * (shape.heads + 2 * shape.kv_heads) * width + head * group * width
     in_heads = (token * shape.heads + head * group) * width
-    for at in range(group * width):  # where the result goes the queries are put before
-        buffers.heads[in_heads + at] = buffers.parts[in_parts + at]
+    # Where the result goes the queries are put before.
+    copy_wide(buffers.parts, in_parts, group * width, buffers.heads, in_heads)
     last = row[POSITION] + 1
     span = max(0, last - shape.window), last
     memory = row[KEYS], row[VALUES], row[SCALES], row[CAPACITY]
@@ -257,6 +258,9 @@ def attend(shape: Shape, buffers: Buffers, row: Any, token: int, layer: int, hea
 @inner
 def close_ranks(shape: Shape, buffers: Buffers, token: int, wide: int) -> None:
     """Write a token's attention heads without what fills them up."""
+    if shape.head == shape.head_wide:
+        copy_wide(buffers.heads, token * wide, wide, buffers.normed, token * wide)
+        return
     for head in range(shape.heads):
         source = (token * shape.heads + head) * shape.head_wide
         for at in range(shape.head):
@@ -338,7 +342,8 @@ def step(
     Writes keys and values, and the hidden states of those rows whose WANTED is not negative to this place of the
     result. A job for `Team.run`.
     """
-    crew = Crew(counters, thread, threads, entries)
+    crew = Crew(borrowed(counters), thread, threads, entries)
+    weights, buffers, rows = borrowed(weights), borrowed(buffers), borrowed(rows)
     tokens, wide = len(rows), shape.hidden_wide
     first, last = share(tokens, thread, threads)
     for token in range(first, last):
@@ -352,8 +357,7 @@ def step(
         if wanted >= 0:
             place = token * wide
             rms_norm(buffers.x, place, shape.hidden, weights.floats, weights.output_norm, shape.eps, buffers.normed)
-            for at in range(wide):
-                buffers.result[wanted * wide + at] = buffers.normed[place + at]
+            copy_wide(buffers.normed, place, wide, buffers.result, wanted * wide)
 
 
 def multiply_entry() -> Entry:

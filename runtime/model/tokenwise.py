@@ -100,14 +100,20 @@ def sigmoid_times(x: Any) -> Any:
 @inner
 def gated(x: Float32, gate: int, up: int, width: int, squared: bool, out: Float32, target: int) -> None:
     """Write f(gate) x up: f is the square of the positive part if `squared`, else SiLU."""
+    if squared:
+        for at in range(0, width, LANES):
+            positive = larger_float(load(F32X16, x, gate + at), splat(F32X16, 0.0))
+            store(out, target + at, positive * positive * load(F32X16, x, up + at))
+    else:
+        for at in range(0, width, LANES):
+            store(out, target + at, sigmoid_times(load(F32X16, x, gate + at)) * load(F32X16, x, up + at))
+
+
+@inner
+def copy_wide(source: Float32, place: int, width: int, out: Float32, target: int) -> None:
+    """Copy numbers, a multiple of 16."""
     for at in range(0, width, LANES):
-        g = load(F32X16, x, gate + at)
-        if squared:
-            positive = larger_float(g, splat(F32X16, 0.0))
-            g = positive * positive
-        else:
-            g = sigmoid_times(g)
-        store(out, target + at, g * load(F32X16, x, up + at))
+        store(out, target + at, load(F32X16, source, place + at))
 
 
 @inner

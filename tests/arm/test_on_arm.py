@@ -129,9 +129,8 @@ def test_cycles(request: pytest.FixtureRequest, loops: Loops, model: assembly.Ti
 
 
 @pytest.mark.parametrize("core", PI)
-def test_products_are_exact(request: pytest.FixtureRequest, emulator: Emulator, core: str) -> None:
+@pytest.mark.parametrize("tests", ["kernels/test_products.py", "heads/test_quarter_kernels.py", "simd/test_floats.py"])
+def test_results_are_right(request: pytest.FixtureRequest, emulator: Emulator, core: str, tests: str) -> None:
     """The kernels' own tests, all of them, as the core runs them."""
-    printed = emulator.run(
-        CORES[core], "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/runtime/kernels/test_products.py"
-    )
-    say(request, f"\n{core}: {printed.splitlines()[-1]}")
+    printed = emulator.run(CORES[core], "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/runtime/{tests}")
+    say(request, f"\n{core}, {tests}: {printed.splitlines()[-1]}")

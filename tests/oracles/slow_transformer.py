@@ -50,13 +50,15 @@ def rms_norm(x: Array, weights: Float32 | None, eps: float) -> Array:
     """Divide rows by the root of their mean square; a norm that is absent changes nothing."""
     if weights is None:
         return x
-    return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps) * weights.astype(np.float64)
+    size: Array = np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps)
+    return x / size * weights.astype(np.float64)
 
 
 def linear(checkpoint: Checkpoint, layer: int, name: str, x: Array, rounding: Rounding) -> Array:
     """Put tokens through a linear layer: of int8 and exact where one scale goes with a row of ternary weights."""
     here = checkpoint.linear(layer, name)
     x = rms_norm(x, here.norm, here.norm_eps)
+    result: Array
     if isinstance(here.weights, Ternary) and here.weights.scales.shape[1] == 1:
         step = np.maximum(np.abs(x).max(axis=1, keepdims=True), 1e-5) / 127
         codes = rounding.activations(layer, name, x / step).astype(np.int64)

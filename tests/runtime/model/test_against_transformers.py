@@ -96,7 +96,8 @@ def rounding_as(recorded: Recorded, model: Any) -> Iterator[None]:
     """Within the block, let a model of transformers round to the int8, keys and values that bitsim rounded to."""
     bitnet: Any = import_module("transformers.integrations.bitnet")
     module: Any = import_module(type(model).__module__)
-    attend, here = module.eager_attention_forward, {"layer": 0, "name": ""}
+    attend = module.eager_attention_forward
+    here: dict[str, Any] = {}
 
     def codes_of(x: Any) -> tuple[Any, Any]:
         scale = 127 / x.abs().max(dim=-1, keepdim=True).values.clamp(min=1e-5)
@@ -124,9 +125,12 @@ def rounding_as(recorded: Recorded, model: Any) -> Iterator[None]:
                 if name.endswith("_proj"):
                     linear.register_forward_pre_hook(watch(number, name))
     quantise = patch.object(bitnet.BitLinear, "activation_quant", lambda _, x: codes_of(x))
-    with patch.object(module, "eager_attention_forward", attend_kept), quantise:
-        with patch.object(bitnet, "ActQuant", SameCodes):
-            yield
+    with (
+        quantise,
+        patch.object(module, "eager_attention_forward", attend_kept),
+        patch.object(bitnet, "ActQuant", SameCodes),
+    ):
+        yield
 
 
 def greedy(model: RecordedModel, prompt: Array) -> Array:

@@ -52,10 +52,9 @@ class Cache:
         """Return keys or values as the cache should have them."""
         if self.kind == "f16":
             return values.astype(np.float16).astype(np.float64)
-        scale = (np.maximum(np.abs(values).max(axis=-1, keepdims=True), np.float32(1e-30)) / np.float32(127)).astype(
-            np.float32
-        )
-        return np.rint(values / scale) * scale.astype(np.float64)
+        scale: Float32 = np.maximum(np.abs(values).max(axis=-1, keepdims=True), np.float32(1e-30)) / np.float32(127)
+        steps: np.ndarray[Any, np.dtype[np.float64]] = np.rint(values / scale).astype(np.float64)
+        return steps * scale.astype(np.float64)
 
     def attention(self, number: int, queries: Float32, first: int, last: int) -> Float32:
         """Return what compiled attention gives for some queries of a key head."""
@@ -139,6 +138,4 @@ def test_heads_do_not_touch_each_other() -> None:
         for number in range(HEADS):
             queries = numbers(2, 20)
             right = cache.right(number, queries, 0, 40)
-            np.testing.assert_allclose(
-                cache.attention(number, queries, 0, 40), right, atol=1e-4 * np.abs(right).max()
-            )
+            np.testing.assert_allclose(cache.attention(number, queries, 0, 40), right, atol=1e-4 * np.abs(right).max())

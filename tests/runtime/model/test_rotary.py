@@ -124,13 +124,19 @@ def test_numbers_without_sense_are_refused(field: str, value: Any) -> None:
     [
         ({"scaling": "dynamic"}, "rope: scaling: expected one of none, linear, llama3, yarn, got 'dynamic'"),
         ({"scaling": "yarn"}, "rope: original_context: expected a whole number above 0 for yarn, got '0'"),
-        ({"scaling": "llama3", "original_context": 2.5}, "rope: original_context: expected a whole number above 0 for llama3, got '2.5'"),
-        ({"scaling": "yarn", "original_context": 8, "theta": 1.0}, "rope: theta: expected more than 1 for yarn, got '1.0'"),
+        (
+            {"scaling": "llama3", "original_context": 2.5},
+            "rope: original_context: expected a whole number above 0 for llama3, got '2.5'",
+        ),
+        (
+            {"scaling": "yarn", "original_context": 8, "theta": 1.0},
+            "rope: theta: expected more than 1 for yarn, got '1.0'",
+        ),
         (
             {"scaling": "llama3", "original_context": 8, "low_frequency": 4.0},
             "rope: high_frequency: expected more than low_frequency ('4.0'), got '4.0'",
         ),
     ],
-)  # fmt: skip
+)
 def test_scalings_without_sense_are_refused(changes: dict[str, Any], message: str) -> None:
     assert refusal(lambda: Rope(**({"theta": 1e4} | changes))) == message

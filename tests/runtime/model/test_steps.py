@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -229,7 +230,7 @@ def test_models_that_no_step_is_for(changes: dict[str, Any], message: str) -> No
     assert refusal(lambda: run_checkpoint(MadeCheckpoint(small_spec(**changes)))) == message
 
 
-def test_kernels_that_no_model_runs_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_that_no_model_runs_with() -> None:
     from bitsim.runtime.heads.exact import ExactHead
     from bitsim.runtime.model.assembly import assemble
     from bitsim.runtime.threads import Team
@@ -240,8 +241,7 @@ def test_kernels_that_no_model_runs_with(monkeypatch: pytest.MonkeyPatch) -> Non
     assembled = assemble(checkpoint, reference.packing)
     message = "kernel: 'reference' multiplies single matrices only, no model runs with it"
     assert refusal(lambda: Model(assembled, reference, head, team)) == message
-    others = [kernel for kernel in available() if kernel.packing != assembled.packing]
-    for kernel in others:
+    for kernel in (each for each in available() if each.packing != assembled.packing):
         assert all(isinstance(method, Compiled) for _, method in kernel.methods)
         message = f"kernel: '{kernel.name}' reads {kernel.packing}, the model is packed as {assembled.packing}"
-        assert refusal(lambda kernel=kernel: Model(assembled, kernel, head, team)) == message
+        assert refusal(partial(Model, assembled, kernel, head, team)) == message

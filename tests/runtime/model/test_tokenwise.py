@@ -1,4 +1,4 @@
-"""Norms, rounding to int8, activations: each beside numpy, at zeros, at huge numbers, at widths that fill no register."""
+"""Norms, rounding to int8, activations, each beside numpy: zeros, huge numbers, widths that fill no register."""
 
 from typing import Any
 
@@ -91,7 +91,6 @@ def test_int8_by_the_largest(width: int, size: float) -> None:
     assert (out[:20] == 99).all()
     assert (out[20 + width :] == 99).all()
     assert step == np.float32(1) / scale
-    assert np.abs(out[20 : 20 + width].view(np.int8)).max() == (127 if size > 1e-4 else np.rint(x * scale).max())
 
 
 def test_int8_of_zeros_and_of_halves() -> None:
