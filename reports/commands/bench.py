@@ -32,8 +32,8 @@ class Shape(click.ParamType[tuple[int, int]]):
 @click.option("--kernels", is_flag=True, help="Time the products of packed ternary matrices.")
 @click.option("--model", metavar="PATH|PRESET", help="Time a model; a preset's shape is filled with random weights.")
 @click.option("--scheme", default="b1.58", show_default=True, help="Of a preset's weights: b1.58 or fp16.")
-@click.option("--prompt-tokens", type=click.IntRange(1, 1 << 20), default=128, show_default=True)
-@click.option("--new-tokens", type=click.IntRange(1, 1 << 20), default=32, show_default=True)
+@click.option("--prompt-tokens", type=click.IntRange(1, _MOST), default=128, show_default=True, help="Of a sequence.")
+@click.option("--new-tokens", type=click.IntRange(1, _MOST), default=32, show_default=True, help="Of a sequence.")
 @click.option("--batch", type=click.IntRange(1, 1024), default=1, show_default=True, help="Sequences at once.")
 @click.option("--head", type=click.Choice(["exact", "screened", "int8"]), help="Default: screened if the file has one.")
 @click.option("--kv", type=click.Choice(["f16", "int8"]), default="f16", show_default=True, help="Key/value cache.")
@@ -75,8 +75,8 @@ def bench(
     Examples:
       bitsim bench --kernels
       bitsim bench --kernels --shape 2560x2560 --rows 1,4,16 --threads 2 --format json
-      bitsim bench --model model.safetensors
-      bitsim bench --model bitnet-b1.58-700M --scheme fp16 --prompt-tokens 512
+      $ bitsim bench --model model.safetensors
+      $ bitsim bench --model bitnet-b1.58-2B-4T --threads 4
     """
     if kernels == (model is not None):
         raise click.UsageError("say what to time: --kernels, or --model PATH")

@@ -29,7 +29,7 @@ from bitsim.runtime.model.packed_file import read_packed, write_packed
 Array = np.ndarray[Any, np.dtype[Any]]
 
 TEXT = np.arange(20)
-MANY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ROPE = Rope(theta=1e4, scaling="yarn", factor=4.0, original_context=64, attention_factor=1.1)
 SPEC = small_spec(sub_norms=True, qk_norm=True, hidden=50, ffn=70, heads=5, kv_heads=5, head_dim=10)
 KINDS = {"k": "half", "up": "brain", "down": "rows"}
