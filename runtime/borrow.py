@@ -6,7 +6,8 @@ wait for each other's counts. Within one call from Python nothing can go away, s
 
 from typing import Any
 
-from numba.core import cgutils, types
+from llvmlite import ir
+from numba.core import types
 
 from .simd.vector import instruction
 
@@ -26,10 +27,11 @@ def borrowed(typing: Any, value: Any) -> Any:
 def _uncounted(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     if isinstance(kind, types.Array):
         array = context.make_array(kind)(context, builder, value)
-        array.meminfo = cgutils.get_null_value(array.meminfo.type)
+        array.meminfo = ir.Constant(array.meminfo.type, None)
         return array._getvalue()
     if isinstance(kind, types.BaseTuple):
-        for place, each in enumerate(kind):
+        parts: Any = kind
+        for place, each in enumerate(parts):
             part = _uncounted(context, builder, each, builder.extract_value(value, place))
             value = builder.insert_value(value, part, place)
     return value
