@@ -221,9 +221,12 @@ def test_bytes_per_token() -> None:
     ("changes", "message"),
     [
         ({"experts": 4}, "small: models with experts can be estimated, but not run"),
-        ({"post_norms": True}, "small: models with post_norms can be estimated, but not run"),
-        ({"activation": "gelu"}, "small: models with activation 'gelu' can be estimated, but not run"),
-        ({"head_dim": 15}, "small: models with head_dim 15 can be estimated, but not run"),
+        (
+            {"post_norms": True},
+            "small: models with norms after attention and feed-forward can be estimated, but not run",
+        ),
+        ({"activation": "gelu"}, "small: models with the activation 'gelu' can be estimated, but not run"),
+        ({"head_dim": 15}, "small: models with heads of 15, an odd width, can be estimated, but not run"),
     ],
 )
 def test_models_that_no_step_is_for(changes: dict[str, Any], message: str) -> None:
