@@ -61,6 +61,7 @@ bench: $(VENV)/.test ## run the speed measurements
 
 bench-peers: $(VENV)/.test ## the same model in llama.cpp, which is compiled for this CPU first (minutes)
 	CMAKE_ARGS=-DGGML_NATIVE=ON $(call install_in,$(VENV)) llama-cpp-python==0.3.36
+	$(BIN)/python -m pytest tests/runtime/checkpoints/test_in_llama_cpp.py $(ARGS)
 	$(BIN)/python -m pytest tests/benchmarks/test_against_llama_cpp.py -m benchmark $(ARGS)
 
 package: $(VENV)/.test ## build the wheel, install it alone and run it from another folder

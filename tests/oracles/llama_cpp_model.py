@@ -90,6 +90,11 @@ class LlamaCpp:
         batch = self._library.llama_batch_get_one(array, len(tokens))
         assert self._library.llama_decode(self._context, batch) == 0
 
+    def logits(self) -> Any:
+        """Return the logits of the last token of the last step: (vocabulary,)."""
+        count = self._library.llama_vocab_n_tokens(self._library.llama_model_get_vocab(self._model))
+        return np.ctypeslib.as_array(self._library.llama_get_logits(self._context), (count,)).copy()
+
     def close(self) -> None:
         self._free()
         self._library.llama_model_free(self._model)
