@@ -30,7 +30,7 @@ build = $(BIN)/python -m build > build.log 2>&1 || { cat build.log; exit 1; }
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-arm check docs bench bench-peers package clean
+.PHONY: help demo dev train test test-arm check docs bench bench-peers package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -40,6 +40,8 @@ demo: $(VENV)/.core ## install bitsim and estimate a 70B model in FP16 and terna
 
 dev: $(VENV)/.test ## the environment to work in: editable install with the test tools
 	@echo "Ready: . $(BIN)/activate"
+
+train: $(VENV)/.train ## install what training needs: torch, transformers, datasets
 
 test: $(VENV)/.test ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
@@ -85,6 +87,10 @@ $(VENV)/.made:
 $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/.made
 	$(call install_in,$(VENV)) --editable .
 	@touch $@
+
+$(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/.made
+	$(call install_in,$(VENV)) --editable '.[train]'
+	@touch $(VENV)/.core $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.made
 	$(call install_in,$(VENV)) --editable '.[test]'

@@ -8,14 +8,17 @@ import click
 from .commands.bench import bench
 from .commands.chat import chat
 from .commands.convert import convert
+from .commands.corpus import corpus
 from .commands.estimate import estimate
 from .commands.eval import evaluate
 from .commands.fit_check import fit_check
 from .commands.hardware import hardware
+from .commands.ladder import ladder
 from .commands.quantize import quantize
 from .commands.run import run
 from .commands.sweep import sweep
 from .commands.tables import cite, tables
+from .commands.train import train
 from .commands.validate import validate
 
 
@@ -80,6 +83,9 @@ for _command in (
     bench,
     convert,
     quantize,
+    corpus,
+    train,
+    ladder,
     validate,
 ):
     cli.add_command(_command)

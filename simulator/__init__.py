@@ -7,7 +7,7 @@ from .model_spec import ModelSpec
 from .resolve import resolve_model, resolve_size_or_model
 from .result import Estimate
 from .schemes import PACKINGS, SCHEMES, Scheme, get_scheme
-from .sizes import spec_for_size
+from .sizes import spec_for_size, spec_for_vocabulary
 from .workload import Workload, make_workload
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "resolve_model",
     "resolve_size_or_model",
     "spec_for_size",
+    "spec_for_vocabulary",
     "spec_from_config",
 ]

@@ -4,9 +4,13 @@ The rule: layers and hidden width are interpolated, on logarithmic axes, between
 linear weights, and rounded to whole heads; the FFN width then makes up the number of linear weights, and in models
 too small for Llama 2's vocabulary the number of tokens makes up the embedding. So a larger size never has fewer
 layers, a narrower hidden layer, fewer heads or fewer linear weights. The total is within 1 % of the size asked for.
+
+Where the vocabulary is given, as for a model to be trained with some tokenizer, the shapes form one row, each at least
+as large as the one before in layers, hidden width and linear weights; the one nearest to the size is taken.
 """
 
 import bisect
+import functools
 import math
 
 from bitsim.energy_tables import BitsimError
@@ -35,6 +39,10 @@ _VOCAB = 32000  # Llama 2's
 _FULL_VOCAB_FROM = 777.9e6  # the shape of 2402.17764's 700M: 679.5M linear weights and 2 x 32000 x 1536
 _SMALL_VOCAB_FROM = 100e6  # below, the vocabulary shrinks with the model: 2,000 tokens at 1M
 _STEP = math.log(1.005)  # sizes are taken in steps of 0.5 %, wider than what rounding the FFN width can undo
+_SOURCES = ("touvron2023llama", "ma2024era", "grattafiori2024llama3")
+_LEAST_LINEAR, _LEAST_HIDDEN = 25e3, 32  # where the row of shapes for a given vocabulary begins
+_FINE = 1.0025  # linear weights from one candidate of that row to the next
+_OFF = 0.1  # share of a size that the nearest shape may be off
 
 
 def spec_for_size(size: str | float) -> ModelSpec:
@@ -49,9 +57,7 @@ def spec_for_size(size: str | float) -> ModelSpec:
     Raises:
         BitsimError: not a number, or outside 100K to 1000T parameters.
     """
-    asked = parse_count(size, "size") if isinstance(size, str) else float(size)
-    if not MIN_PARAMETERS <= asked <= MAX_PARAMETERS:  # false for NaN
-        raise BitsimError(f"size: expected {format_count(MIN_PARAMETERS)} to 1000T parameters, got {size}")
+    asked = _asked(size)
     wanted = math.exp(round(math.log(asked) / _STEP) * _STEP)
     linear_weights, vocab = _split(wanted)
     exact_hidden = _interpolate(linear_weights, 2)
@@ -71,8 +77,89 @@ def spec_for_size(size: str | float) -> ModelSpec:
         head_dim=hidden // heads,
         ffn=ffn,
         vocab=round(vocab),
-        sources=("touvron2023llama", "ma2024era", "grattafiori2024llama3"),
+        sources=_SOURCES,
     )
+
+
+def spec_for_vocabulary(size: str | float, vocab: int, *, tied: bool = True) -> ModelSpec:
+    """Return a LLaMA-shaped ModelSpec of about `size` parameters with a vocabulary of exactly `vocab` tokens.
+
+    Multi-head attention, heads of 16, 32, 48, 64 or 128, and a gated FFN, a multiple of 16. For one vocabulary a larger
+    size never has fewer layers, a narrower hidden layer or fewer linear weights. From 0.3M parameters on the total is
+    off by at most 3 % and half of what a step of the width adds to the embedding (16 columns below a width of 256).
+
+    Args:
+        size: all parameters, a tied head counted once: a count such as 1e6, or text such as "1M".
+        vocab: rows of the embedding.
+        tied: whether the embedding is the head too.
+
+    Raises:
+        BitsimError: not a number, or outside 100K to 1000T parameters, or no shape with this vocabulary is within a
+            tenth of the size; the nearest are named.
+    """
+    asked = _asked(size)
+    shapes = _row()
+    specs = functools.partial(_shaped, name=format_count(asked), vocab=vocab, tied=tied)
+    above = bisect.bisect(shapes, asked, key=lambda shape: specs(shape).parameters)
+    near = [specs(shape) for shape in shapes[max(above - 1, 0) : above + 1]]
+    best = min(near, key=lambda spec: abs(spec.parameters - asked))
+    if abs(best.parameters - asked) > _OFF * asked:
+        sizes = " and ".join(format_count(spec.parameters) for spec in near)
+        kind = "nearest possible are" if len(near) == 2 else "smallest possible is"
+        raise BitsimError(f"size: with a vocabulary of {vocab:,} tokens the {kind} {sizes} parameters, got {size}")
+    return best
+
+
+@functools.cache
+def _row() -> tuple[tuple[int, int, int], ...]:
+    """Return (layers, hidden, FFN) of all shapes that do not depend on a vocabulary, each larger than the one before.
+
+    A candidate with fewer linear weights than an earlier one, because its layers or its width were rounded up, is left
+    out.
+    """
+    row: list[tuple[int, int, int]] = []
+    most = 0
+    for step in range(math.ceil(math.log(MAX_PARAMETERS / _LEAST_LINEAR) / math.log(_FINE))):
+        wanted = _LEAST_LINEAR * _FINE**step
+        layers, hidden = round(_interpolate(wanted, 1)), _trainable_width(_interpolate(wanted, 2))
+        grain = 16 * max(hidden // 512, 1)
+        ffn = max(round((wanted / layers - 4 * hidden**2) / (3 * hidden) / grain), 1) * grain
+        linear_weights = layers * (4 * hidden**2 + 3 * hidden * ffn)
+        if hidden >= _LEAST_HIDDEN and linear_weights > most:
+            most = linear_weights
+            row.append((layers, hidden, ffn))
+    return tuple(row)
+
+
+def _shaped(shape: tuple[int, int, int], name: str, vocab: int, tied: bool) -> ModelSpec:
+    layers, hidden, ffn = shape
+    head_dim = 128 if hidden >= 2048 else next((d for d in (64, 48, 32) if hidden % d == 0 and hidden >= 4 * d), 16)
+    return ModelSpec(
+        name=name,
+        architecture="llama",
+        layers=layers,
+        hidden=hidden,
+        heads=hidden // head_dim,
+        kv_heads=hidden // head_dim,
+        head_dim=head_dim,
+        ffn=ffn,
+        vocab=vocab,
+        tied_head=tied,
+        sources=_SOURCES,
+    )
+
+
+def _trainable_width(hidden: float) -> int:
+    """Round a width to what divides into heads of 16 to 128; finely, as each column is as long as the vocabulary."""
+    grain = next(grain for limit, grain in ((256, 16), (512, 32), (2048, 64), (math.inf, 128)) if hidden < limit)
+    return max(round(hidden / grain), 1) * grain
+
+
+def _asked(size: str | float) -> float:
+    asked = parse_count(size, "size") if isinstance(size, str) else float(size)
+    if not MIN_PARAMETERS <= asked <= MAX_PARAMETERS:  # false for NaN
+        raise BitsimError(f"size: expected {format_count(MIN_PARAMETERS)} to 1000T parameters, got {size}")
+    return asked
 
 
 def _split(parameters: float) -> tuple[float, float]:

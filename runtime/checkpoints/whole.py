@@ -38,6 +38,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise BitsimError(f"{path}: expected a name that is free, or an empty folder")
+        shutil.rmtree(part, ignore_errors=True)  # a process of our number that was killed
         part.mkdir()
         yield part
         if path.exists():

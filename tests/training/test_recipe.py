@@ -1,0 +1,91 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitsim.energy_tables import BitsimError
+from bitsim.training.recipe import SCHEDULES, Recipe, kaplan_rate, recipe_for
+
+
+@given(st.sampled_from(sorted(SCHEDULES)), st.integers(2, 5000), st.integers(0, 400))
+def test_rate_rises_to_its_peak_and_falls(schedule: str, steps: int, warmup: int) -> None:
+    recipe = Recipe(name="x", peak=1e-3, second=7e-4, schedule=schedule, warmup=min(warmup, steps // 2))
+    rates = [recipe.rate_at(step, steps) for step in range(steps)]
+    top = max(range(steps), key=rates.__getitem__)
+    assert all(0 < rate <= 1e-3 for rate in rates)
+    assert rates[top] == 1e-3
+    assert top <= max(recipe.warmup, 1)
+    assert all(later <= earlier for earlier, later in zip(rates[top:], rates[top + 1 :], strict=False))
+
+
+def test_cosine_and_line_end_at_a_tenth() -> None:
+    for schedule in ("cosine", "linear"):
+        assert Recipe(name="x", peak=1.0, schedule=schedule, warmup=0).rate_at(1000, 1000) == pytest.approx(0.1)
+
+
+def test_two_stages_drop_at_half_and_end_at_zero() -> None:
+    recipe = Recipe(name="x", peak=1.5e-3, second=1.0e-3, schedule="two-stage", warmup=0)
+    assert recipe.rate_at(499, 1000) == pytest.approx(1.5e-3 * 0.501)
+    assert recipe.rate_at(500, 1000) == pytest.approx(1.0e-3 * 0.5)
+    assert recipe.rate_at(1000, 1000) == 0
+    assert [recipe.decay_at(step, 1000) for step in (0, 499, 500, 999)] == [0.1, 0.1, 0, 0]
+
+
+def test_other_schedules_keep_weight_decay() -> None:
+    assert Recipe(name="x", peak=1e-3).decay_at(999, 1000) == 0.1
+
+
+def test_quantisation_fades_in() -> None:
+    recipe = Recipe(name="x", peak=1e-3, strength_steps=4)
+    assert [recipe.strength_at(step) for step in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
+    assert Recipe(name="x", peak=1e-3).strength_at(0) == 1
+
+
+def test_kaplan_rate_is_that_of_the_paper() -> None:
+    # 2001.08361, equation D.1, at 1e6 and 1e9 parameters by hand
+    assert kaplan_rate(1e6) == pytest.approx(0.003239 - 0.0001395 * 13.8155, rel=1e-4)
+    assert kaplan_rate(1e9) == pytest.approx(0.003239 - 0.0001395 * 20.7233, rel=1e-4)
+    assert kaplan_rate(1e14) == kaplan_rate(1e10) > 0
+
+
+def test_bitnet_recipe_is_that_of_the_tips_at_their_size() -> None:
+    recipe = recipe_for("bitnet", 679.5e6, 100e9)
+    assert recipe.peak == pytest.approx(1.5e-3)
+    assert recipe.second == pytest.approx(1e-3)
+    assert recipe.warmup == 375
+    assert recipe.batch_tokens == 2**20
+    assert recipe.schedule == "two-stage"
+
+
+def test_changes_win() -> None:
+    recipe = recipe_for("bitnet", 1e6, 1e7, peak=3e-3, batch_tokens=4096, weight_decay=None)
+    assert recipe.second == pytest.approx(2e-3)
+    assert recipe.batch_tokens == 4096
+    assert recipe.weight_decay == 0.1
+
+
+@given(st.floats(1e3, 1e13))
+def test_default_batch_is_a_power_of_two_within_limits(tokens: float) -> None:
+    batch = recipe_for("study", 1e6, tokens).batch_tokens
+    assert 2**13 <= batch <= 2**20
+    assert math.log2(batch).is_integer()
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"peak": 0.0}, "learning rate: expected more than 0"),
+        ({"peak": math.nan}, "learning rate: expected"),
+        ({"schedule": "cosin"}, "did you mean"),
+        ({"weight_decay": 2.0}, "weight decay: expected 0 to 1"),
+    ],
+)
+def test_absurd_recipes_are_refused(changes: dict[str, object], complaint: str) -> None:
+    with pytest.raises(BitsimError, match=complaint):
+        recipe_for("study", 1e6, 1e7, **changes)
+
+
+def test_unknown_recipe() -> None:
+    with pytest.raises(BitsimError, match="expected one of study, bitnet, got 'stdy'"):
+        recipe_for("stdy", 1e6, 1e7)

@@ -1,0 +1,132 @@
+"""Recipes: how fast a model learns, step by step; the same for both twins unless asked otherwise."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bitsim.energy_tables import BitsimError
+from bitsim.energy_tables.errors import suggestion
+
+BETAS = (0.9, 0.95)  # AdamW: BitNet training tips and GPT-3 (2005.14165, appendix B) alike
+CLIP = 1.0  # largest norm of the gradient: 2005.14165, appendix B
+_LEAST = 0.1  # of the peak at which a cosine or a line ends (2203.15556, section 3.1)
+_SMALLEST_BATCH, _LARGEST_BATCH = 2**13, 2**20  # tokens; the tips train with 1M
+_STEPS = 2500  # about as many as a run has with the default batch: enough for AdamW to settle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Hyper-parameters of one run that do not depend on the hardware.
+
+    Attributes:
+        peak: learning rate at the end of the warm-up.
+        second: two-stage only: the rate from which the second half goes down, in a straight line to zero.
+        schedule: "cosine" or "linear" to a tenth of the peak, or "two-stage" (BitNet training tips).
+        warmup: steps in which the rate rises in a straight line.
+        weight_decay: of AdamW, on matrices alone; two-stage switches it off at half of the steps.
+        batch_tokens: tokens of one step of the optimiser, on all devices together.
+        strength_steps: steps in which the quantisation fades in (lambda), for a model that starts from a checkpoint.
+    """
+
+    name: str
+    peak: float
+    second: float | None = None
+    schedule: str = "cosine"
+    warmup: int = 100
+    weight_decay: float = 0.1
+    batch_tokens: int = 2**15
+    strength_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            known = ", ".join(SCHEDULES)
+            near = suggestion(self.schedule, SCHEDULES)
+            raise BitsimError(f"schedule: expected one of {known}, got '{self.schedule}'{near}")
+        if not 0 < self.peak <= 1:  # false for NaN
+            raise BitsimError(f"learning rate: expected more than 0 and at most 1, got {self.peak:g}")
+        if not 0 <= self.weight_decay <= 1:
+            raise BitsimError(f"weight decay: expected 0 to 1, got {self.weight_decay:g}")
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """Return the learning rate of a step, counted from 0, of a run of `steps`."""
+        if step < self.warmup:
+            return self.peak * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(steps - self.warmup, 1)
+        return SCHEDULES[self.schedule](self, min(done, 1.0))
+
+    def decay_at(self, step: int, steps: int) -> float:
+        """Return the weight decay of a step."""
+        off = self.schedule == "two-stage" and 2 * step >= steps
+        return 0.0 if off else self.weight_decay
+
+    def strength_at(self, step: int) -> float:
+        """Return how much of the quantisation a step applies: from 0 to 1 in `strength_steps`, then 1."""
+        return 1.0 if step >= self.strength_steps else step / self.strength_steps
+
+
+def _cosine(recipe: Recipe, done: float) -> float:
+    return recipe.peak * (_LEAST + (1 - _LEAST) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def _linear(recipe: Recipe, done: float) -> float:
+    return recipe.peak * (1 - (1 - _LEAST) * done)
+
+
+def _two_stage(recipe: Recipe, done: float) -> float:
+    """Two lines to zero at the end, the second one lower from the middle on (BitNet training tips)."""
+    start = recipe.peak if done < 0.5 or recipe.second is None else recipe.second
+    return start * (1 - done)
+
+
+SCHEDULES = {"cosine": _cosine, "linear": _linear, "two-stage": _two_stage}
+
+
+def kaplan_rate(non_embedding: float) -> float:
+    """Return the learning rate that 2001.08361 (equation D.1) found for this many non-embedding parameters.
+
+    It holds up to 1e10 parameters; beyond, the rate stays what it is there.
+    """
+    return 0.003239 - 0.0001395 * math.log(min(non_embedding, 1e10))
+
+
+_TIPS_SIZE = 679.5e6  # non-embedding parameters of the tips' smallest model, "700M"
+_TIPS_PEAK, _TIPS_SECOND, _TIPS_WARMUP = 1.5e-3, 1.0e-3, 375  # of that model, in the tips
+
+
+def recipe_for(name: str, non_embedding: float, tokens: float, **changes: Any) -> Recipe:
+    """Return a recipe fit for a size and a number of tokens.
+
+    Args:
+        name: "study": one recipe for both twins, cosine, rate by 2001.08361. "bitnet": the schedule of the BitNet
+            training tips, their rate for 700M carried to other sizes in the proportion that 2001.08361 has.
+        non_embedding: parameters without the embedding and the head.
+        tokens: of the whole run.
+        changes: fields of `Recipe` to be other than that; None leaves one as it is.
+
+    Raises:
+        BitsimError: no such recipe, or a field out of range.
+    """
+    if name not in RECIPES:
+        known = ", ".join(RECIPES)
+        raise BitsimError(f"recipe: expected one of {known}, got '{name}'{suggestion(name, RECIPES)}")
+    rate = kaplan_rate(non_embedding)
+    batch = int(changes.pop("batch_tokens", None) or _batch_for(tokens))
+    steps = max(int(tokens // batch), 1)
+    warmup = min(_TIPS_WARMUP if name == "bitnet" else _STEPS // 20, max(steps // 10, 1))
+    recipe = Recipe(name=name, peak=rate, batch_tokens=batch, warmup=warmup)
+    if name == "bitnet":
+        share = rate / kaplan_rate(_TIPS_SIZE)
+        recipe = replace(recipe, peak=_TIPS_PEAK * share, second=_TIPS_SECOND * share, schedule="two-stage")
+    changes = {field: value for field, value in changes.items() if value is not None}
+    if recipe.second is not None and "peak" in changes:
+        changes.setdefault("second", changes["peak"] * _TIPS_SECOND / _TIPS_PEAK)
+    return replace(recipe, **changes)
+
+
+RECIPES = ("study", "bitnet")
+
+
+def _batch_for(tokens: float) -> int:
+    """Return the power of two that makes about `_STEPS` steps of these tokens, within limits."""
+    wanted = 2 ** round(math.log2(max(tokens, 1) / _STEPS))
+    return int(min(max(wanted, _SMALLEST_BATCH), _LARGEST_BATCH))
