@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch.nn import functional
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
 
 from bitsim.energy_tables import BitsimError
 
@@ -185,6 +186,30 @@ class Loop(Trainer):
         except BitsimError as error:
             raise BitsimError(_diverged(self.run, self.state.global_step + 1, str(error))) from error
 
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Return the mean loss of the sequences, each counting once however batches and processes share them.
+
+        The Trainer's own lets those of a short last batch count for more.
+        """
+        model: Any = self.model
+        model.eval()
+        losses = []
+        for inputs in dataloader:
+            ids = self._prepare_input(inputs["input_ids"])
+            with torch.no_grad():
+                logits = model(input_ids=ids).logits[:, :-1].flatten(0, 1).float()
+            loss = functional.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
+            losses.append(self.accelerator.gather_for_metrics(loss.view(len(ids), -1).mean(1)))
+        total = torch.cat(losses).double()
+        return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": total.mean().item()}, len(total))  # type: ignore[arg-type]
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint under another name and rename it when it is on the disk."""
         run, step, staging = self.run, self.state.global_step, self.run / _SAVING
@@ -228,10 +253,18 @@ class _Conductor(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         self._loop.spent += time.perf_counter() - self._begun
-        if self.stop:
+        if self._is_asked():
             control.should_save = control.should_training_stop = True
         if control.should_save:
             control.should_log = True
+
+    def _is_asked(self) -> bool:
+        """Whether one of the processes was asked to stop: then all do, after the same step."""
+        if self._loop.args.world_size == 1:
+            return self.stop
+        asked = torch.tensor(float(self.stop), device=self._loop.args.device)
+        total: Any = self._loop.accelerator.reduce(asked)
+        return bool(total > 0)
 
     def on_log(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         logs = others["logs"]
@@ -397,15 +430,18 @@ def _flush(folder: Path) -> None:
 def _stoppable(conductor: _Conductor, devices: int) -> Iterator[None]:
     """Let the first Ctrl-C or SIGTERM end the run after its step; a second one ends it at once.
 
-    Of several processes none can end alone, so there a signal kills and the last checkpoint holds.
+    Each of several processes may hear of one Ctrl-C twice, from the terminal and from torchrun, which also kills those
+    that take too long. So there a second one changes nothing.
     """
-    if devices > 1 or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     before: dict[signal.Signals, Any] = {}
 
     def ask(number: int, frame: FrameType | None) -> None:
         conductor.stop = True
+        if devices > 1:
+            return
         for each, handler in before.items():
             signal.signal(each, handler)
 

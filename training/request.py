@@ -75,7 +75,9 @@ class Means:
         output: folder of runs, in which the run gets its own.
         micro_batch: sequences that a device takes at once.
         report_to: "wandb", "trackio", "tensorboard" or "none".
+        fsdp: with several processes, share weights and optimiser among them.
         resume: go on with a run that was interrupted.
+        patience: seconds to wait for another process that trains the same run, which may be about to die.
     """
 
     output: Path
@@ -86,3 +88,4 @@ class Means:
     evaluate_every: int | None = None
     save_every: int | None = None
     resume: bool = False
+    patience: float = 0.0

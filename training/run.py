@@ -6,6 +6,7 @@ import math
 import resource
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -37,11 +38,18 @@ from .start import Start, start_from
 
 Tell = Callable[[str], None]
 
+
+class Stopped(BitsimError):
+    """The process was asked to stop, and has saved what it had."""
+
+
+
 REQUEST = "request.json"
 TOKENS_PER_PARAMETER = 20  # 2203.15556, table 3: what a compute-optimal run takes
 _MICRO_TOKENS = {"cpu": 4096, "cuda": 32768}  # tokens that a device takes at once: what its caches, its memory like
 _JUDGED = 64  # sequences of the held-out text that are looked at on the way; at the end all are
 _FADE = 1000  # steps: Hugging Face's post on fine-tuning to 1.58 bits, the schedule it settled on
+_GRACE = 10.0  # seconds that torchrun has to end the processes whose first one has failed
 _LOGS, _EVALUATIONS, _SAVES = 200, 20, 20  # about as many of each in a run
 
 
@@ -68,9 +76,22 @@ def train(request: Request, means: Means, tell: Tell = _silent, progress: Progre
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     state = PartialState(cpu=not torch.cuda.is_available())
-    _begin(run, means.resume, state)
-    with _alone(run, state):
-        return _train(request, means, run, state, tell, progress)
+    try:
+        _begin(run, means.resume, state)
+        with _alone(run, means.patience, state):
+            state.wait_for_everyone()
+            if (run / RECORD).exists():  # the process that was waited for has made it
+                return read_record(run / RECORD)
+            return _train(request, means, run, state, tell, progress)
+    except Stopped:
+        if not state.is_main_process:
+            raise SystemExit(1) from None  # the first process says so
+        raise
+    except BitsimError:
+        if not state.is_main_process:
+            # The first process has met the same error, most likely: then it says so, and torchrun ends this one.
+            time.sleep(_GRACE)
+        raise
 
 
 def is_first_process() -> bool:
@@ -82,13 +103,13 @@ def _train(
     request: Request, means: Means, run: Path, state: PartialState, tell: Tell, progress: Progress
 ) -> dict[str, Any]:
     start = None if request.start is None else start_from(request.start, request.scheme, norms=request.norms)
-    with state.main_process_first():
-        data = _data(request, means, start, tell)
+    data = _data(request, means, start, state, tell)
     if state.is_main_process:
         _note_request(run, request, data)
     model = start.model if start is not None else _fresh(request, data)
     size = counts(model)
-    tokens = request.tokens or TOKENS_PER_PARAMETER * size["parameters"]
+    # Norms don't count here: the twins differ in them, and are to see the same tokens.
+    tokens = request.tokens or TOKENS_PER_PARAMETER * (size["parameters"] - size["other"])
     recipe = _recipe(request, size["non_embedding"], tokens)
     pace = _pace(request, means, recipe, tokens, state.num_processes)
     tell(f"{request.name}: {size['parameters']:,} parameters, {pace.steps:,} steps")
@@ -96,16 +117,17 @@ def _train(
     meter = Meter(accelerator=torch.cuda.is_available())
     outcome = run_loop(loop, progress)
     if not outcome.finished:
-        raise BitsimError(f"{run}: stopped at step {outcome.steps:,} of {pace.steps:,}, and saved: --resume goes on")
+        raise Stopped(f"{run}: stopped at step {outcome.steps:,} of {pace.steps:,}, and saved: --resume goes on")
     joules = meter.stop()
     tell("judging the model by the whole held-out text")
     loss = float(loop.evaluate(_sequences(data, "held_out", request))["eval_loss"])
     record = _record(request, recipe, pace, data, size, model, outcome)
     record |= {"run": request.name, "held_out_loss": loss, "bits_per_byte": _bits_per_byte(loss, data)}
     record |= {"energy_j": joules[0], "energy_source": joules[1]}
-    if state.is_main_process:
+    whole = loop.whole_model()
+    if whole is not None:
         tell("writing the model")
-        record["remarks"] = _write_models(loop, request, data, start, run)
+        record["remarks"] = _write_models(whole.eval(), request, data, start, run)
         write_record(run, record)
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
     state.wait_for_everyone()
@@ -124,16 +146,15 @@ def _begin(run: Path, resume: bool, state: PartialState) -> None:
             run.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BitsimError(f"{run}: {error.strerror or error}") from error
-    state.wait_for_everyone()
 
 
 @contextmanager
-def _alone(run: Path, state: PartialState) -> Iterator[None]:
-    """See to it that no other process trains the same run."""
+def _alone(run: Path, patience: float, state: PartialState) -> Iterator[None]:
+    """See to it that no other process trains the same run; wait some seconds for one that does."""
     if not state.is_main_process:
         yield
         return
-    lock = FileLock(run / ".lock", timeout=0)
+    lock = FileLock(run / ".lock", timeout=patience)
     try:
         lock.acquire()
     except Timeout:
@@ -144,8 +165,12 @@ def _alone(run: Path, state: PartialState) -> Iterator[None]:
         lock.release()
 
 
-def _data(request: Request, means: Means, start: Start | None, tell: Tell) -> Prepared:
-    """Open the tokens that the request means, made before or made now; runs of a folder share them."""
+def _data(request: Request, means: Means, start: Start | None, state: PartialState, tell: Tell) -> Prepared:
+    """Open the tokens that the request means, made before or made now; runs of a folder share them.
+
+    Of several processes the first one makes them. The others wait for its lock, not at a barrier, whose patience ends
+    after minutes.
+    """
     tokenizer = None if start is None else start.tokenizer
     words = request.vocab if tokenizer is None else hashlib.sha256(tokenizer).hexdigest()
     source = find_source(request.data).identity()
@@ -153,7 +178,11 @@ def _data(request: Request, means: Means, start: Start | None, tell: Tell) -> Pr
     folder = means.output / "data"
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / hashlib.sha256(key.encode()).hexdigest()[:8]
+    if not state.is_main_process:
+        state.wait_for_everyone()
     with FileLock(folder / ".lock"):
+        if state.is_main_process:
+            state.wait_for_everyone()
         if start is None:
             return prepare(request.data, place, vocab=request.vocab, limit=request.limit, tell=tell)
         eos = next(iter(start.text.eos), None)
@@ -221,6 +250,7 @@ def _pace(request: Request, means: Means, recipe: Recipe, tokens: float, devices
         log_every=max(steps // _LOGS, 1),
         evaluate_every=means.evaluate_every or max(steps // _EVALUATIONS, 1),
         save_every=means.save_every or max(steps // _SAVES, 1),
+        sharded=means.fsdp and devices > 1,
     )
 
 
@@ -256,9 +286,6 @@ def _loop(
     extra: dict[str, Any] = {"report_to": means.report_to, "run_name": request.name}
     if means.gradient_checkpointing:
         model.activation_checkpointing_enable()
-    if means.fsdp:
-        layer = type(model.get_decoder().layers[0]).__name__
-        extra |= {"fsdp": "full_shard auto_wrap", "fsdp_config": {"transformer_layer_cls_to_wrap": [layer]}}
     arguments = arguments_of(run, recipe, pace, request.seed, extra)
     return Loop(model, recipe, pace, (learnt, seen), arguments, _teacher(request, data))
 
@@ -337,12 +364,11 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _write_models(loop: Loop, request: Request, data: Prepared, start: Start | None, run: Path) -> list[str]:
+def _write_models(model: PreTrainedModel, request: Request, data: Prepared, start: Start | None, run: Path) -> list[str]:
     """Write the model to run, `model`, and where that holds less than was trained the one to go on from, `master`.
 
     Returns what a user of `model` should know.
     """
-    model = loop.accelerator.unwrap_model(loop.model).eval()
     text = data.tokenizer if start is None else start.text
     for half in ("model", "master"):  # of a process that died before it could write the record
         shutil.rmtree(run / half, ignore_errors=True)
