@@ -20,6 +20,7 @@ class Meter:
     def __init__(self, *, accelerator: bool) -> None:
         """Begin; `accelerator` says whether a graphics card does the work, which RAPL does not see."""
         self._joules = Joules()
+        self._accelerator = accelerator
         self._tracker = None if self._joules.readable and not accelerator else _tracker()
 
     def stop(self) -> tuple[float | str, str]:
@@ -31,7 +32,7 @@ class Meter:
             if data is None:
                 return UNAVAILABLE, UNAVAILABLE
             return data.energy_consumed * _JOULES_PER_KWH, f"estimate of codecarbon {data.codecarbon_version}"
-        counted = self._joules.since_last()
+        counted = None if self._accelerator else self._joules.since_last()
         return (UNAVAILABLE, UNAVAILABLE) if counted is None else (counted, "RAPL")
 
 

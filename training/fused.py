@@ -7,23 +7,21 @@ with the scale put in by the matrix product itself, so that bfloat16 does not ro
 """
 
 import math
-import os
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from bitsim.runtime.compile import compiled, inlined
+from . import row_kernels
+from .quantize import Grain, Quantization, absmax, check_tensor, scale_of, ternary
 
-from .quantize import SMALLEST, Grain, Quantization, absmax, check_tensor, scale_of, ternary
+Made = TypeVar("Made")
 
 _COMPUTED_IN = (torch.float32, torch.bfloat16, torch.float16)
-_ROWS_OF_A_PART = 256  # fewer rows of activations are not worth another thread
 
 steps = 0
 """How many steps optimizers have taken in this process: some change weights without a new version of the tensor."""
@@ -100,7 +98,7 @@ class SharedInput:
         """Copy and pickle as one that holds nothing."""
         return SharedInput, ()
 
-    def get(self, x: torch.Tensor, key: tuple[object, ...], make: Callable[[], torch.Tensor]) -> torch.Tensor:
+    def get(self, x: torch.Tensor, key: tuple[object, ...], make: Callable[[], Made]) -> Made:
         """Return what `make` made of the same unchanged tensor for the same key, or have it made."""
         if x.is_inference():
             return make()
@@ -139,23 +137,37 @@ def round_weight(weight: torch.Tensor, grain: Grain, dtype: torch.dtype, name: s
     if grain == "row" or dtype == torch.float16:
         return RoundedWeight(ternary(weight, grain).to(dtype), 1.0)
     values = torch.empty(full.shape, dtype=dtype)
-    _in_parts(_round_weights, len(full), _rows(full), np.float32(scale.item()), _rows(values))
+    row_kernels.in_parts(row_kernels.round_weights, len(full), _rows(full), np.float32(scale.item()), _rows(values))
     unit = (1.0 / scale).clamp_(max=torch.finfo(weight.dtype).max)
     return RoundedWeight(values, unit.item())
 
 
-def round_input(x: torch.Tensor, bits: int, dtype: torch.dtype, name: str) -> torch.Tensor:
+class RoundedInput(NamedTuple):
+    """Rounded activations and perhaps what they can be made again from, in a half or a quarter of the memory.
+
+    That is for activations that one layer alone takes, after its own norm. Others are kept once for several layers, and
+    making them again for each would take longer than it is worth.
+    """
+
+    values: torch.Tensor
+    integers: torch.Tensor | None
+    """What they are multiples of their token's step by, int8."""
+    scales: torch.Tensor | None
+    """One over each token's step, float32."""
+
+
+def round_input(x: torch.Tensor, bits: int, dtype: torch.dtype, name: str) -> RoundedInput:
     """Return activations rounded as `absmax` does and then to a data type, with the identity's gradient.
 
     Raises:
         BitsimError: NaN or infinity in the activations, found on a CPU.
     """
-    return _Rounded.apply(x, bits, dtype, name)  # type: ignore[no-any-return]
+    return RoundedInput(*_Rounded.apply(x, bits, dtype, name))
 
 
 def round_normed_input(
     x: torch.Tensor, inverse: torch.Tensor, norm: torch.Tensor, bits: int, dtype: torch.dtype, name: str
-) -> torch.Tensor:
+) -> RoundedInput:
     """Return activations after an RMSNorm, rounded as `round_input` does; on a CPU, in one pass.
 
     Args:
@@ -169,13 +181,25 @@ def round_normed_input(
     Raises:
         BitsimError: NaN or infinity in the activations.
     """
-    return _NormedRounded.apply(x, inverse, norm, bits, dtype, name)  # type: ignore[no-any-return]
+    return RoundedInput(*_NormedRounded.apply(x, inverse, norm, bits, dtype, name))
 
 
-def norms_too(x: torch.Tensor, norm: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Return whether `round_normed_input` takes these."""
+def rms_norm(x: torch.Tensor, norm: torch.Tensor, eps: float) -> torch.Tensor:
+    """Return activations after transformers' RMSNorm: the same numbers in fewer passes, and less kept for backward.
+
+    Args:
+        x: float32 or bfloat16 activations (..., features).
+        norm: the norm's float32 weights (features).
+        eps: what is added to a mean square.
+    """
+    return _Normed.apply(x, inverse_size(x, eps), norm)  # type: ignore[no-any-return]
+
+
+def takes_norm(x: torch.Tensor, norm: torch.Tensor, dtype: torch.dtype = torch.float32) -> bool:
+    """Return whether `rms_norm` takes these, and `round_normed_input` for results of a data type."""
     types = (torch.float32, torch.bfloat16)
-    return x.device.type == "cpu" and norm.dtype == torch.float32 and x.dtype in types and dtype in types
+    fits = x.device.type == "cpu" and norm.dtype == torch.float32 and x.dtype in types and dtype in types
+    return fits and not torch.compiler.is_compiling()
 
 
 def inverse_size(x: torch.Tensor, eps: float) -> torch.Tensor:
@@ -183,22 +207,22 @@ def inverse_size(x: torch.Tensor, eps: float) -> torch.Tensor:
     return torch.rsqrt(x.detach().float().pow(2).mean(-1, keepdim=True) + eps)
 
 
-def product(x: torch.Tensor, weight: torch.Tensor, rounded: RoundedWeight, bias: torch.Tensor | None) -> torch.Tensor:
+def product(x: RoundedInput, weight: torch.Tensor, rounded: RoundedWeight, bias: torch.Tensor | None) -> torch.Tensor:
     """Return rounded activations (..., inputs) times rounded weights, plus bias; its gradient goes to `weight`."""
-    return _Product.apply(x, weight, bias, rounded)  # type: ignore[no-any-return]
+    return _Product.apply(*x, weight, bias, rounded)  # type: ignore[no-any-return]
 
 
 class _Rounded(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, bits: int, dtype: torch.dtype, name: str) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, bits: int, dtype: torch.dtype, name: str) -> tuple[torch.Tensor | None, ...]:
         if x.device.type != "cpu" or torch.float16 in (x.dtype, dtype):
-            return _rounding(x.device.type)(x, bits, dtype)
+            return _rounding(x.device.type)(x, bits, dtype), None, None
         x = x.detach().contiguous()
         made = torch.empty(x.shape, dtype=dtype)
-        rows, top = _rows(x), np.float32(2 ** (bits - 1) - 1)
-        if sum(_in_parts(_round_rows, len(rows), rows, top, _rows(made))):
+        rows = _rows(x)
+        if sum(row_kernels.in_parts(row_kernels.round_rows, len(rows), rows, _top(bits), (_rows(made), None, None))):
             check_tensor(f"input of {name}", x)
-        return made
+        return made, None, None
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
@@ -215,51 +239,109 @@ class _NormedRounded(torch.autograd.Function):
         bits: int,
         dtype: torch.dtype,
         name: str,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, ...]:
         x = x.detach().contiguous()
-        made = torch.empty(x.shape, dtype=dtype)
-        top = np.float32(2 ** (bits - 1) - 1)
-        inputs = (_rows(x), inverse.numpy().reshape(-1), norm.detach().numpy(), top)
-        if sum(_in_parts(_round_normed, len(inputs[0]), *inputs, _rows(made))):
+        made = _room(x, dtype)
+        rows = _rows(x)
+        job = (
+            row_kernels.round_normed,
+            len(rows),
+            rows,
+            inverse.numpy().reshape(-1),
+            _view(norm),
+            _top(bits),
+        )
+        if sum(row_kernels.in_parts(*job, tuple(map(_rows, made)))):
             check_tensor(f"input of {name}", x)
             check_tensor(f"{name}.rms_norm.weight", norm)
         ctx.save_for_backward(x, inverse, norm)
+        ctx.mark_non_differentiable(*made[1:])
         return made
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, inverse, norm = ctx.saved_tensors
-        of_x = torch.empty_like(x)
-        inputs = (_rows(x), inverse.numpy().reshape(-1), norm.detach().numpy(), _rows(gradients[0].contiguous()))
-        of_norm = sum(_in_parts(_normed_gradient, len(inputs[0]), *inputs, _rows(of_x)))
-        return of_x, None, torch.from_numpy(of_norm), None, None, None
+        return *_through_norm(ctx.saved_tensors, gradients[0]), None, None, None
+
+
+class _Normed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, inverse: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
+        x = x.detach().contiguous()
+        out = torch.empty(x.shape, dtype=torch.float32)
+        rows = _rows(x)
+        row_kernels.in_parts(
+            row_kernels.norm_rows, len(rows), rows, inverse.numpy().reshape(-1), _view(norm), _rows(out)
+        )
+        ctx.save_for_backward(x, inverse, norm)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return _through_norm(ctx.saved_tensors, gradients[0])
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, rounded: RoundedWeight
+        ctx: Any,
+        x: torch.Tensor,
+        integers: torch.Tensor | None,
+        scales: torch.Tensor | None,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        rounded: RoundedWeight,
     ) -> torch.Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        ctx.save_for_backward(rows, rounded.values)
-        ctx.factor, ctx.shape, ctx.types = rounded.factor, x.shape, (weight.dtype, bias is not None and bias.dtype)
-        out = _multiplied(rows, rounded.values.T, rounded.factor)
+        kept = x if integers is None else integers
+        ctx.save_for_backward(kept, scales, rounded.values)
+        ctx.factor, ctx.types = rounded.factor, (weight.dtype, bias is not None and bias.dtype)
+        out = _multiplied(x.reshape(-1, x.shape[-1]), rounded.values.T, rounded.factor)
         if bias is not None:
             out += bias.to(out.dtype)
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows, values = ctx.saved_tensors
+        x, scales, values = ctx.saved_tensors
         gradient = gradients[0].reshape(-1, len(values))
         of_x, of_weight, of_bias = None, None, None
         if ctx.needs_input_grad[0]:
-            of_x = _multiplied(gradient, values, ctx.factor).view(ctx.shape)
-        if ctx.needs_input_grad[1]:
-            of_weight = (gradient.T @ rows).to(ctx.types[0])
-        if ctx.needs_input_grad[2]:
+            of_x = _multiplied(gradient, values, ctx.factor).view(x.shape)
+        if ctx.needs_input_grad[3]:
+            full = x if scales is None else _made_again(x, scales, values.dtype)
+            of_weight = (gradient.T @ full.reshape(-1, x.shape[-1])).to(ctx.types[0])
+        if ctx.needs_input_grad[4]:
             of_bias = gradient.sum(0, dtype=torch.float32).to(ctx.types[1])
-        return of_x, of_weight, of_bias, None
+        return of_x, None, None, of_weight, of_bias, None
+
+
+def _room(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return empty tensors for what a `RoundedInput` holds."""
+    scales = torch.empty(*x.shape[:-1], 1, dtype=torch.float32)
+    return torch.empty(x.shape, dtype=dtype), torch.empty(x.shape, dtype=torch.int8), scales
+
+
+def _top(bits: int) -> np.float32:
+    return np.float32(2 ** (bits - 1) - 1)
+
+
+def _made_again(integers: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return the values of a `RoundedInput` from the rest of it."""
+    made = torch.empty(integers.shape, dtype=dtype)
+    rows = _rows(integers)
+    row_kernels.in_parts(row_kernels.make_again, len(rows), rows, _rows(scales), _rows(made))
+    return made
+
+
+def _through_norm(
+    saved: tuple[torch.Tensor, torch.Tensor, torch.Tensor], gradient: torch.Tensor
+) -> tuple[torch.Tensor, None, torch.Tensor]:
+    """Return the gradients of an RMSNorm's input and, after None for its inverse size, of its weights."""
+    x, inverse, norm = saved
+    of_x = torch.empty_like(x)
+    rows, after = _rows(x), _rows(gradient.contiguous())
+    norming = (_rows(inverse)[:, 0], _view(norm))
+    of_norm = row_kernels.in_parts(row_kernels.normed_gradient, len(rows), rows, *norming, after, _rows(of_x))
+    return of_x, None, torch.from_numpy(sum(of_norm))
 
 
 def _multiplied(left: torch.Tensor, right: torch.Tensor, factor: float) -> torch.Tensor:
@@ -287,162 +369,12 @@ def _rounding(device: str) -> Callable[[torch.Tensor, int, torch.dtype], torch.T
     return quick
 
 
-def _in_parts(job: Callable[..., Any], rows: int, *arguments: Any) -> list[Any]:
-    """Return what job(*arguments, first row, last row) returns, called on as many threads as torch uses."""
-    parts = min(torch.get_num_threads(), max(rows // _ROWS_OF_A_PART, 1))
-    edges = [rows * part // parts for part in range(parts + 1)]
-    rest = [_pool(os.getpid(), parts - 1).submit(job, *arguments, *edges[i : i + 2]) for i in range(1, parts)]
-    return [job(*arguments, *edges[:2]), *(part.result() for part in rest)]
-
-
-@cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, f"bitsim-{process}")
-
-
 def _rows(tensor: torch.Tensor) -> Any:
-    """Return numpy's view (rows, columns) of a contiguous tensor: float32, or uint16 for the bits of bfloat16."""
+    """Return numpy's view (rows, columns) of a contiguous tensor, with uint16 for the bits of bfloat16."""
     rows = tensor.view(math.prod(tensor.shape[:-1]), tensor.shape[-1])
-    return rows.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else rows.numpy()
+    return _view(rows.view(torch.uint16) if tensor.dtype == torch.bfloat16 else rows)
 
 
-_SMALLEST = np.float32(SMALLEST)
-_LANES = 64
-_LARGEST = np.finfo(np.float32).max
-# Bits of a float32 without its sign, of infinity, and of a number near the largest.
-_SIZE, _INFINITY, _HUGE = np.int32(0x7FFFFFFF), np.int32(0x7F800000), np.int32(0x7F000000)
-
-
-@inlined
-def _to_brain(bits: Any) -> Any:
-    """Round the bits of a finite float32 to those of a bfloat16, halves to even."""
-    return np.uint16((bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))) >> np.int32(16))
-
-
-@inlined
-def _load(values: Any, i: Any, bits: Any, row: Any) -> None:
-    """Copy a row of float32 or bfloat16 to `row`, whose bits are `bits`."""
-    for j in range(len(row)):
-        if values.itemsize == 2:
-            bits[j] = np.int32(values[i, j]) << np.int32(16)
-        else:
-            row[j] = values[i, j]
-
-
-@inlined
-def _store(bits: Any, row: Any, values: Any, i: Any) -> None:
-    for j in range(len(row)):
-        if values.itemsize == 2:
-            values[i, j] = _to_brain(bits[j])
-        else:
-            values[i, j] = row[j]
-
-
-@inlined
-def _normalize(bits: Any, row: Any, inverse: Any, brain: Any) -> None:
-    """Multiply a row by one over its size; what came as bfloat16 becomes it again, as transformers has it."""
-    for j in range(len(row)):
-        row[j] = row[j] * inverse
-        if brain:
-            bits[j] = np.int32(_to_brain(bits[j])) << np.int32(16)
-
-
-@inlined
-def _round_row(bits: Any, row: Any, top: Any) -> Any:
-    """Round a row by its largest value and return whether it held NaN or infinity. Same steps as `absmax`."""
-    most = np.int32(0)
-    for j in range(len(row)):
-        size = np.int32(bits[j] & _SIZE)  # of 32 bits again: numba has made it 64
-        most = size if size > most else most
-    scale = np.float32(1) / max(np.int32(most).view(np.float32), _SMALLEST) * top  # so torch divides a number
-    for j in range(len(row)):
-        row[j] = np.rint(row[j] * scale) / scale
-    if most >= _HUGE:  # the division may have rounded the largest up to infinity
-        for j in range(len(row)):
-            row[j] = min(max(row[j], -_LARGEST), _LARGEST)
-    return most >= _INFINITY
-
-
-@compiled
-def _round_rows(x: Any, top: Any, out: Any, first: int, last: int) -> int:
-    """Round rows and return how many held NaN or infinity."""
-    bits = np.empty(x.shape[1], np.int32)
-    row = bits.view(np.float32)
-    wrong = 0
-    for i in range(first, last):
-        _load(x, i, bits, row)
-        wrong += _round_row(bits, row, top)
-        _store(bits, row, out, i)
-    return wrong
-
-
-@compiled
-def _round_normed(x: Any, inverse: Any, norm: Any, top: Any, out: Any, first: int, last: int) -> int:
-    """Normalize rows, multiply them by the norm's weights, round them; return how many held NaN or infinity."""
-    bits = np.empty(x.shape[1], np.int32)
-    row = bits.view(np.float32)
-    wrong = 0
-    for i in range(first, last):
-        _load(x, i, bits, row)
-        _normalize(bits, row, inverse[i], x.itemsize == 2)
-        for j in range(len(row)):
-            row[j] = norm[j] * row[j]
-        wrong += _round_row(bits, row, top)
-        _store(bits, row, out, i)
-    return wrong
-
-
-@compiled
-def _normed_gradient(x: Any, inverse: Any, norm: Any, gradient: Any, of_x: Any, first: int, last: int) -> Any:
-    """Write the gradient of rows before an RMSNorm and return that of its weights.
-
-    With n = x / size and g the gradient after the norm, they are (g w - n mean(g w n)) / size and the sum of g n.
-    """
-    columns = x.shape[1]
-    of_norm = np.zeros(columns, np.float32)
-    bits, gradient_bits = np.empty(columns, np.int32), np.empty(columns, np.int32)
-    row, g = bits.view(np.float32), gradient_bits.view(np.float32)
-    lanes = np.empty(_LANES, np.float32)
-    for i in range(first, last):
-        _load(x, i, bits, row)
-        _load(gradient, i, gradient_bits, g)
-        _normalize(bits, row, inverse[i], x.itemsize == 2)
-        for j in range(columns):
-            of_norm[j] += g[j] * row[j]
-            g[j] *= norm[j]
-        mean = _dot(g, row, lanes) / np.float32(columns)
-        for j in range(columns):
-            row[j] = (g[j] - row[j] * mean) * inverse[i]
-        _store(bits, row, of_x, i)
-    return of_norm
-
-
-@inlined
-def _dot(left: Any, right: Any, lanes: Any) -> Any:
-    """Return the sum of products; in lanes, since a compiler may not change the order of a plain sum."""
-    lanes[:] = 0
-    whole = len(left) // _LANES * _LANES
-    for start in range(0, whole, _LANES):
-        for lane in range(_LANES):
-            lanes[lane] += left[start + lane] * right[start + lane]
-    total = np.float32(0)
-    for j in range(whole, len(left)):
-        total += left[j] * right[j]
-    for lane in range(_LANES):
-        total += lanes[lane]
-    return total
-
-
-@compiled
-def _round_weights(weights: Any, scale: Any, out: Any, first: int, last: int) -> int:
-    """Round finite weights times the scale to -1, 0 or 1. Halves go to the even 0."""
-    half = np.float32(0.5)
-    for i in range(first, last):
-        for j in range(weights.shape[1]):
-            value = weights[i, j] * scale
-            sign = np.int32(value > half) - np.int32(value < -half)
-            if out.itemsize == 2:
-                out[i, j] = np.uint16(0x3F80 * (sign & 1) | (0x8000 & sign))
-            else:
-                out[i, j] = sign
-    return 0
+def _view(tensor: torch.Tensor) -> Any:
+    """Return numpy's view of a tensor. Not by `Tensor.numpy`: FSDP could not free what that has looked into."""
+    return np.from_dlpack(tensor.detach())

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -84,7 +83,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
         BitsimError: the disk is full, or no permission.
     """
     with whole_file(folder / RECORD) as part:
-        part.write_text(json.dumps(record, indent=1, default=_plain) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     write_runs(folder.parent)
 
 
@@ -134,11 +133,3 @@ def write_curve(folder: Path, curve: Iterable[Mapping[str, Any]]) -> None:
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, **record.get("versions", {})}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    raise TypeError(f"{type(value).__name__} in a record")

@@ -4,6 +4,7 @@ A step is forward, backward and AdamW in bfloat16 autocast, on random tokens. Th
 ternary twin is that with a norm inside every BitLinear, the other transformers' BitNet, with sub-norms.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ def twin(name: str, shape: str) -> Any:
     """Return a model fresh from its seed."""
     sizes: dict[str, Any] = SHAPES[shape] | {"max_position_embeddings": TOKENS[shape][1], "use_cache": False}
     sizes |= {"vocab_size": 8192, "num_key_value_heads": sizes["num_attention_heads"], "pad_token_id": None}
+    sizes |= {"bos_token_id": 1, "eos_token_id": 2}
     torch.manual_seed(0)
     if name == SUB:
         model: Any = transformers.BitNetForCausalLM(transformers.BitNetConfig(hidden_act="silu", **sizes))
@@ -74,9 +76,13 @@ def best_of_turns(shape: str) -> dict[str, float]:
 
 
 def peak_bytes(name: str, shape: str) -> int:
-    """Return the peak memory of two steps in a process of their own, over what it took before there was a model."""
+    """Return the peak memory of two steps in a process of their own, over what it took before there was a model.
+
+    The C library is told to give every large block back at once: what it would keep for later differs from run to run.
+    """
     command = [sys.executable, __file__, name, shape]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    exact = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 18)}
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, env=exact).stdout)
 
 
 def own_peak() -> int:

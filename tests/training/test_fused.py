@@ -11,9 +11,10 @@ import torch
 import transformers
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from transformers.models.bitnet.modeling_bitnet import BitNetRMSNorm
 
 from bitsim.training import fused
-from bitsim.training.bitlinear import BitLinear, bit_linears, transform
+from bitsim.training.bitlinear import BitLinear, SubNorm, bit_linears, transform
 from bitsim.training.quantize import Quantization, absmax, ternary
 
 TERNARY = Quantization("ternary")
@@ -42,7 +43,8 @@ def run(one: BitLinear, x: torch.Tensor, plain: bool) -> list[Any]:
     x = x.clone().requires_grad_()
     out = one._plain(x if one.rms_norm is None else one.rms_norm(x)) if plain else one(x)
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(5))
-    (out.float() * weights).sum().backward()
+    total: Any = (out.float() * weights).sum()
+    total.backward()
     return [out.detach(), x.grad, *(parameter.grad for parameter in one.parameters())]
 
 
@@ -64,11 +66,22 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("dtype", "to"), [(FLOAT, FLOAT), (FLOAT, BRAIN), (BRAIN, BRAIN), (HALF, HALF), (FLOAT, HALF)])
 def test_rounded_activations_are_the_plain_ones(dtype: torch.dtype, to: torch.dtype, bits: int) -> None:
     x = activations(dtype)
-    assert torch.equal(fused.round_input(x, bits, to, ""), absmax(x, bits).to(to))
-    assert torch.equal(fused.round_input(x[:, ::2], bits, to, ""), absmax(x[:, ::2], bits).to(to))
-    assert fused.round_input(x[:0], bits, to, "").shape == (0, 70)
     huge = torch.full((2, 3), torch.finfo(dtype).max, dtype=dtype)
-    assert torch.equal(fused.round_input(huge, bits, to, "").float(), absmax(huge, bits).to(to).float())
+    for some in (x, x[:, ::2], x[:0], huge, x.view(6, 100, 70)):
+        rounded = fused.round_input(some, bits, to, "")
+        assert torch.equal(rounded.values, absmax(some, bits).to(to))
+
+
+@pytest.mark.parametrize("to", [FLOAT, BRAIN])
+@pytest.mark.parametrize("dtype", [FLOAT, BRAIN])
+def test_normed_activations_are_made_again_as_they_were(dtype: torch.dtype, to: torch.dtype) -> None:
+    norm = SubNorm(70, 1e-5)
+    for x in (activations(dtype), activations(dtype)[:0], activations(dtype).view(6, 100, 70)):
+        rounded = fused.round_normed_input(x, fused.inverse_size(x, 1e-5), norm.weight, 8, to, "")
+        assert torch.equal(rounded.values, absmax(norm(x)).to(to))
+        assert rounded.integers is not None
+        assert rounded.scales is not None
+        assert torch.equal(fused._made_again(rounded.integers, rounded.scales, to), rounded.values)
 
 
 @pytest.mark.parametrize("to", [FLOAT, BRAIN, HALF])
@@ -81,6 +94,37 @@ def test_rounded_weights_are_the_plain_ones(grain: Any, dtype: torch.dtype, to: 
     assert rounded.values.dtype == to
     worth = (rounded.values.float() * rounded.factor).to(dtype)
     assert torch.equal(worth.to(to), ternary(weight, grain).to(to))
+
+
+@pytest.mark.parametrize("dtype", [FLOAT, BRAIN])
+def test_norm_equals_transformers(dtype: torch.dtype) -> None:
+    one, other = SubNorm(70, 1e-5), BitNetRMSNorm(70, 1e-5)
+    with torch.no_grad():
+        one.weight.add_(torch.randn(70) / 10)
+        other.weight.copy_(one.weight)
+    results = []
+    for norm in (one, other):
+        x = activations(dtype).requires_grad_()
+        out: Any = norm(x)
+        (out * torch.linspace(-1, 1, 70)).sum().backward()
+        results.append([out, x.grad, norm.weight.grad])
+    assert torch.equal(results[0][0], results[1][0])
+    assert_near(results[0][1:], results[1][1:], 1e-6 if dtype == FLOAT else 2e-2)
+    half = activations(HALF)
+    assert torch.equal(one(half), other(half))
+
+
+def test_transform_takes_over_the_sub_norms() -> None:
+    norms = nn.ModuleDict(
+        {"attn_sub_norm": BitNetRMSNorm(8, 1e-5), "norm": BitNetRMSNorm(8), "linear": nn.Linear(8, 8)}
+    )
+    weight = norms["attn_sub_norm"].weight
+    assert transform(norms, TERNARY) == 1
+    made = norms["attn_sub_norm"]
+    assert isinstance(made, SubNorm)
+    assert made.weight is weight
+    assert made.variance_epsilon == 1e-5
+    assert type(norms["norm"]) is BitNetRMSNorm
 
 
 def test_halves_of_a_weight_round_to_zero() -> None:
@@ -242,10 +286,12 @@ def test_rounded_activations_live_no_longer_than_the_full_ones() -> None:
 def test_twice_in_one_pass() -> None:
     one = BitLinear(20, 20, quantization=TERNARY)
     x = torch.randn(6, 20)
-    one(one(x)).sum().backward()
+    out: Any = one(one(x))
+    out.sum().backward()
     quick = one.weight.grad
     one.zero_grad()
-    one._plain(one._plain(x)).sum().backward()
+    out = one._plain(one._plain(x))
+    out.sum().backward()
     torch.testing.assert_close(quick, one.weight.grad, rtol=1e-4, atol=1e-4)
 
 

@@ -34,7 +34,8 @@ HUGE = float(np.finfo(np.float32).max)
 
 def gradient(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     leaf = x.clone().requires_grad_()
-    function(leaf).backward(g)  # type: ignore[no-untyped-call]
+    out: Any = function(leaf)
+    out.backward(g)
     assert leaf.grad is not None
     return leaf.grad
 
