@@ -29,8 +29,8 @@ from bitsim.energy_tables import BitsimError
 
 from .bitlinear import check_finite, set_strength
 from .recipe import BETAS, CLIP, Recipe
-from .shards import load_shares, shard, skeleton, whole_optimizer, whole_weights
 from .records import write_curve
+from .shards import load_shares, shard, skeleton, whole_optimizer, whole_weights
 
 CHECKPOINTS, _SAVING, _SPENT = "checkpoints", "saving", "spent.json"
 _KEPT = 2  # checkpoints: should the newest be damaged, there is one before it
@@ -90,7 +90,8 @@ class Loop(Trainer):
         teacher: tuple[PreTrainedModel, float] | None = None,
     ) -> None:
         """Take a model, how it learns, and the sequences to learn from and to be judged by."""
-        self.recipe, self.pace, self.teacher = recipe, pace, teacher
+        self.recipe, self.pace = recipe, pace
+        self.teacher = None if teacher is None else (teacher[0].to(arguments.device), teacher[1])
         self.spent = 0.0
         self.run = Path(str(arguments.output_dir)).parent
         self._skeleton: PreTrainedModel | None = None
@@ -147,10 +148,11 @@ class Loop(Trainer):
             super()._save_optimizer_and_scheduler(output_dir)
             return
         optimizer: Any = self.optimizer
+        schedule: Any = self.lr_scheduler
         state = whole_optimizer(optimizer, self.is_world_process_zero())
         if self.is_world_process_zero():
             torch.save(state, Path(output_dir) / "optimizer.pt")
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+            torch.save(schedule.state_dict(), Path(output_dir) / "scheduler.pt")
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Make the schedule of the recipe."""

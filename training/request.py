@@ -61,7 +61,8 @@ class Request:
     @property
     def name(self) -> str:
         """What the run's folder is called: for people, and different for different requests."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        tokens = None if self.tokens is None else float(self.tokens)  # 1000 is what 1e3 is
+        text = json.dumps(asdict(self) | {"tokens": tokens}, sort_keys=True)
         what = self.size or Path(str(self.start)).stem
         plain = re.sub(r"[^A-Za-z0-9.-]+", "_", what)[:40]
         return f"{plain}-{self.scheme}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -39,9 +39,8 @@ from .start import Start, start_from
 Tell = Callable[[str], None]
 
 
-class Stopped(BitsimError):
+class Stopped(BitsimError):  # noqa: N818 nothing is wrong
     """The process was asked to stop, and has saved what it had."""
-
 
 
 REQUEST = "request.json"
@@ -364,7 +363,9 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _write_models(model: PreTrainedModel, request: Request, data: Prepared, start: Start | None, run: Path) -> list[str]:
+def _write_models(
+    model: PreTrainedModel, request: Request, data: Prepared, start: Start | None, run: Path
+) -> list[str]:
     """Write the model to run, `model`, and where that holds less than was trained the one to go on from, `master`.
 
     Returns what a user of `model` should know.

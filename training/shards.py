@@ -79,7 +79,7 @@ def _shares(optimizer: torch.optim.Optimizer, state: State) -> State:
 
 
 def _share(value: Any, parameter: torch.Tensor) -> Any:
-    """Return this process's share of a tensor that belongs to a parameter and has its shape; other values as they are."""
+    """Return this process's share of a tensor that has the shape of its parameter, and other values as they are."""
     if not isinstance(parameter, DTensor) or isinstance(value, DTensor) or not isinstance(value, torch.Tensor):
         return value
     if value.shape != parameter.shape:

@@ -1,11 +1,14 @@
 """bitsim ladder."""
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from ..options import output_format
-from ..train_options import means_of, request_of, run_options, shown_progress
+from ..train_options import means_of, request_of, run_options
 from .train import SCHEMES
 
 _COLUMNS = {
@@ -52,14 +55,39 @@ def ladder(sizes: str, schemes: str, executor: str, form: str, **options: Any) -
     from bitsim.training.ladder import climb
 
     requests = [request_of(options, scheme=scheme, size=size) for size in _names(sizes, "--sizes") for scheme in wanted]
-    with shown_progress() as (tell, _):
-        rungs = list(climb(requests, means_of(options), executor, lambda run, what: tell(f"{run}: {what}")))
-    _show([rung.record for rung in rungs if rung.record is not None], form)
-    failures = [rung.failure for rung in rungs if rung.failure is not None]
+    rungs = {}
+    with _shown_runs() as hears:
+        for rung in climb(requests, means_of(options), executor, hears):
+            rungs[rung.request.name] = rung
+            hears(rung.request.name, "failed" if rung.record is None else f"loss {rung.record['held_out_loss']:.4f}")
+    in_order = [rungs[request.name] for request in requests]
+    _show([rung.record for rung in in_order if rung.record is not None], form)
+    failures = [rung.failure for rung in in_order if rung.failure is not None]
     for failure in failures:
         click.echo(f"Error: {failure}", err=True)
     if failures:
         raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def _shown_runs() -> Iterator[Callable[[str, str], None]]:
+    """Yield what hears which run does what, and shows it on a terminal, a line for each run."""
+    if not sys.stderr.isatty():
+        yield lambda run, what: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.fields[run]}"), TimeElapsedColumn(), TextColumn("{task.description}")
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True, highlight=False, markup=False)) as lines:
+
+        def hears(run: str, what: str) -> None:
+            if run not in tasks:
+                tasks[run] = lines.add_task(what, total=None, run=run)
+            lines.update(tasks[run], description=what)
+
+        yield hears
 
 
 def _names(text: str, option: str) -> list[str]:
