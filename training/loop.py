@@ -91,7 +91,10 @@ class Loop(Trainer):
     ) -> None:
         """Take a model, how it learns, and the sequences to learn from and to be judged by."""
         self.recipe, self.pace = recipe, pace
-        self.teacher = None if teacher is None else (teacher[0].to(arguments.device), teacher[1])
+        self.teacher = teacher
+        if teacher is not None:
+            listened: torch.nn.Module = teacher[0]
+            listened.to(arguments.device)
         self.spent = 0.0
         self.run = Path(str(arguments.output_dir)).parent
         self._skeleton: PreTrainedModel | None = None
