@@ -227,6 +227,36 @@ def _law_row(record: Record) -> LossLaw:
     )
 
 
+class LawConstant(NamedTuple):
+    """One more constant of a published law: its value in the unit that the row names."""
+
+    law: str
+    constant: str
+    value: float
+    unit: str
+    provenance: Provenance
+
+
+_CONSTANT_COLUMNS = (*(name for name in LawConstant._fields if name != "provenance"), *PROVENANCE_COLUMNS)
+
+
+@cache
+def law_constants(law: str) -> dict[str, LawConstant]:
+    """Load what a law states beyond the columns of `loss_laws`, by name of the constant."""
+    rows = read_csv(DATA / "law_constants.csv", _CONSTANT_COLUMNS, _constant_row)
+    return {row.constant: row for row in rows if row.law == law}
+
+
+def _constant_row(record: Record) -> LawConstant:
+    return LawConstant(
+        law=record.text("law"),
+        constant=record.text("constant"),
+        value=record.number("value"),
+        unit=record.text("unit"),
+        provenance=record.provenance(),
+    )
+
+
 class EngineFit(NamedTuple):
     """Efficiency of one software on one machine, fitted to published decode speeds.
 

@@ -22,7 +22,7 @@ from .cost import ENERGY_PARTS, PhaseCost, energy_parts, phase_cost, step_energy
 from .engine import Engine, resolve_engine
 from .footprint import footprint, largest_context, weight_bytes
 from .labels import labels_of
-from .loss_law import law_for, predict_loss
+from .loss_laws import law_for, predict_loss
 from .model_spec import ModelSpec
 from .operations import decode_load, prefill_load
 from .paper_energy import PaperEnergy, paper_energy

@@ -9,7 +9,7 @@ from bitsim.energy_tables.units import format_si
 
 from .engine import Engine
 from .footprint import Footprint
-from .loss_law import Loss
+from .loss_laws import Loss
 from .model_spec import ModelSpec
 from .paper_energy import PaperEnergy
 from .schemes import Scheme

@@ -16,6 +16,7 @@ from bitsim.energy_tables import (
     facility_constants,
     grid_rows,
     hardware_names,
+    law_constants,
     loss_laws,
     model_rows,
 )
@@ -61,8 +62,17 @@ def test_published_rows_name_known_models() -> None:
 
 
 def test_every_table_of_the_folder_has_a_loader() -> None:
-    tables = {"op_energy", "memory_energy", "models", "loss_laws", "engines", "grid", "datacentre", "sources"}
-    assert {path.stem for path in DATA.glob("*.csv")} == tables
+    assert {path.stem for path in DATA.glob("*.csv")} == {
+        "datacentre",
+        "engines",
+        "grid",
+        "law_constants",
+        "loss_laws",
+        "memory_energy",
+        "models",
+        "op_energy",
+        "sources",
+    }
     assert {path.stem for path in (DATA / "published").glob("*.csv")} == {
         "arithmetic_energy",
         "decode_speed",
@@ -97,6 +107,16 @@ def test_loss_laws_have_the_coefficients_of_their_form() -> None:
             "kaplan": (law.n_c, law.d_c, law.beta),
         }
         assert all(needed[law.form]), law.law
+
+
+def test_law_constants_come_once_and_belong_to_a_law() -> None:
+    lines = (DATA / "law_constants.csv").read_text(encoding="utf-8").splitlines()[1:]
+    keys = [tuple(line.split(",")[:2]) for line in lines]
+    assert len(set(keys)) == len(keys)
+    for law, constant in keys:
+        assert law in loss_laws()
+        assert law_constants(law)[constant].value > 0
+    assert law_constants("trilm") == {}
 
 
 def test_an_unknown_row_is_refused_by_name() -> None:
