@@ -17,6 +17,9 @@ JOULES_PER_KWH = 3.6e6
 
 _COUNT_SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15}
 _COUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{1,3}))?\s*([KMBGTP]?)", re.IGNORECASE | re.ASCII)
+_ENERGY = re.compile(r"(.*\d\.?)\s*([kKMGTP]?)(J|j|Wh|wh|WH)", re.ASCII)
+_ENERGY_PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_MONEY = re.compile(r"\$?\s*(.*?)\s*(?:usd)?", re.IGNORECASE | re.ASCII)
 _PREFIXES = (
     (1e15, "P"),
     (1e12, "T"),
@@ -45,6 +48,35 @@ def parse_count(text: str, what: str = "count") -> float:
     if not math.isfinite(value) or value <= 0:
         raise BitsimError(f"{what}: expected a positive finite number, got '{text[:60]}'")
     return value
+
+
+def parse_energy(text: str, what: str = "energy") -> float:
+    """Read a positive energy (J) as people write it: `100kWh`, `3.6MJ`, `2e9 J`. A prefix m is neither milli nor mega.
+
+    Raises:
+        BitsimError: no number with a unit, not finite, or not above zero.
+    """
+    match = _ENERGY.fullmatch(text.strip())
+    if match is None or not is_count(match[1]):
+        raise BitsimError(f"{what}: expected a positive energy such as 100kWh, 3.6MJ or 2GJ, got '{text[:60]}'")
+    digits, prefix, unit = match.groups()
+    value = parse_count(digits, what) * _ENERGY_PREFIXES[prefix]
+    value *= 1.0 if unit in "Jj" else JOULES_PER_KWH / 1e3
+    if not math.isfinite(value):
+        raise BitsimError(f"{what}: expected a positive finite energy, got '{text[:60]}'")
+    return value
+
+
+def parse_money(text: str, what: str = "budget") -> float:
+    """Read a positive sum of US dollars as people write it: `5000usd`, `$5000`, `2.5M`.
+
+    Raises:
+        BitsimError: not a sum of dollars, not finite, or not above zero.
+    """
+    match = _MONEY.fullmatch(text.strip())
+    if match is None or not is_count(match[1]):
+        raise BitsimError(f"{what}: expected a positive sum of dollars such as 5000usd or 2Musd, got '{text[:60]}'")
+    return parse_count(match[1], what)
 
 
 def is_count(text: str) -> bool:

@@ -12,8 +12,11 @@ from .commands.corpus import corpus
 from .commands.estimate import estimate
 from .commands.eval import evaluate
 from .commands.fit_check import fit_check
+from .commands.fit_law import fit_law
 from .commands.hardware import hardware
 from .commands.ladder import ladder
+from .commands.plan import plan
+from .commands.predict import predict
 from .commands.quantize import quantize
 from .commands.run import run
 from .commands.sweep import sweep
@@ -86,6 +89,9 @@ for _command in (
     corpus,
     train,
     ladder,
+    fit_law,
+    predict,
+    plan,
     validate,
 ):
     cli.add_command(_command)

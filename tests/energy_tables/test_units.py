@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refusal
 
-from bitsim.energy_tables.units import format_count, format_ratio, format_si, parse_count
+from bitsim.energy_tables.units import format_count, format_ratio, format_si, parse_count, parse_energy, parse_money
 
 PREFIXES = {
     "P": 1e15,
@@ -73,6 +73,50 @@ def test_what_is_no_positive_finite_count_is_refused_by_name(text: str) -> None:
 def test_any_text_is_a_count_or_refused_in_one_line(text: str) -> None:
     if refusal(lambda: parse_count(text)) is None:
         assert parse_count(text) > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "joules"),
+    [
+        ("100kWh", 3.6e8),
+        ("3.6MJ", 3.6e6),
+        ("2GJ", 2e9),
+        (" 1e3 j ", 1e3),
+        ("5wh", 1.8e4),
+        ("1.5 TWh", 5.4e15),
+        ("7.PJ", 7e15),
+        (".5KWH", 1.8e6),
+    ],
+)
+def test_energies_are_read_in_joules(text: str, joules: float) -> None:
+    assert parse_energy(text) == pytest.approx(joules, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "100", "kWh", "1mJ", "0J", "-1J", "1BJ", "1e300PJ", "1e400J", "5 k Wh", "1kW", "2MJ\nJ"]
+)
+def test_what_is_no_energy_is_refused_by_name(text: str) -> None:
+    assert (refusal(lambda: parse_energy(text, "lunch")) or "").startswith("lunch: expected a positive")
+
+
+@pytest.mark.parametrize(
+    ("text", "dollars"),
+    [("5000usd", 5e3), ("$5000", 5e3), ("5000", 5e3), ("2.5M USD", 2.5e6), ("$ 1k", 1e3), ("1e6 usd", 1e6)],
+)
+def test_sums_of_money_are_read_in_dollars(text: str, dollars: float) -> None:
+    assert parse_money(text) == dollars
+
+
+@pytest.mark.parametrize("text", ["", "$", "usd", "5000eur", "0usd", "-5$", "5$", "1e400usd", "usd5"])
+def test_what_is_no_money_is_refused_by_name(text: str) -> None:
+    assert (refusal(lambda: parse_money(text, "purse")) or "").startswith("purse: expected a positive")
+
+
+@given(st.text())
+def test_any_text_is_an_energy_and_money_or_refused_in_one_line(text: str) -> None:
+    for parse in (parse_energy, parse_money):
+        if refusal(lambda parse=parse: parse(text)) is None:  # type: ignore[misc]
+            assert 0 < parse(text) < float("inf")
 
 
 @given(st.integers(1, 10**15))

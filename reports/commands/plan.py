@@ -1,0 +1,171 @@
+"""bitsim plan."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..options import Count, output_format
+
+if TYPE_CHECKING:
+    from bitsim.energy_tables import LossLaw
+    from bitsim.simulator.plan import Plan
+    from bitsim.training.law_file import SavedLaw
+
+
+class Amount(click.ParamType[float]):
+    """A positive amount with its unit: energy (100kWh, 3.6MJ) or money (5000usd)."""
+
+    def __init__(self, name: str) -> None:
+        """Take "energy" or "money"."""
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the amount; a usage error where it is none."""
+        from bitsim.energy_tables import BitsimError
+        from bitsim.energy_tables.units import parse_energy, parse_money
+
+        if isinstance(value, float):
+            return value
+        parse = parse_energy if self.name == "energy" else parse_money
+        try:
+            return parse(str(value), param.name if param and param.name else self.name)
+        except BitsimError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command(short_help="The best size, tokens and scheme for a budget.")
+@click.option("--flops", type=Count(), help="Budget of compute, such as 1e21.")
+@click.option("--energy", type=Amount("energy"), help="Budget of energy, such as 100kWh, 3.6MJ or 2GJ.")
+@click.option("--budget", type=Amount("money"), help="Budget of money, such as 5000usd: rent of the machines.")
+@click.option("--served-tokens", type=Count(), help="Tokens that the model generates in its life, such as 1T.")
+@click.option("--schemes", default="fp16,b1.58", show_default=True, metavar="SCHEMES", help="By commas.")
+@click.option(
+    "--law", "laws", multiple=True, metavar="LAW",
+    help="A loss law that knows tokens: a name, or a file of bitsim fit-law; or SCHEME=LAW (repeatable; default:"
+    " chinchilla-besiroglu, and for b1.58 the FP16 size that trilm and floatlm call equal).",
+)  # fmt: skip
+@click.option("--hardware", default="a100-80gb", show_default=True, help="Machine that trains: name or .toml file.")
+@click.option("--devices", type=int, help="How many train (default: as many as hold the training state).")
+@click.option("--serving-hardware", help="Machine that serves (default: the one that trains).")
+@click.option("--batch", type=int, help="Sequences side by side when it serves (default: 16).")
+@click.option("--prompt-tokens", type=int, help="Tokens read, per sequence (default: 512).")
+@click.option("--new-tokens", type=int, help="Tokens generated, per sequence (default: 128).")
+@click.option("--max-tokens", type=Count(), help="Training tokens at hand.")
+@click.option("--max-size", type=Count(), help="Most parameters that the model may have.")
+@output_format
+def plan(form: str, schemes: str, laws: tuple[str, ...], **request: Any) -> None:
+    """Find the size, the training tokens and the scheme that reach the lowest loss for a budget.
+
+    With --served-tokens the budget pays for training and for serving: a smaller model, trained for longer, is cheaper
+    to serve. All numbers are of the middle of the prices' and laws' ranges.
+
+    \b
+    Examples:
+      $ bitsim plan --flops 1e21
+      $ bitsim plan --energy 1GWh --served-tokens 1T --hardware h100-sxm --devices 1024
+      $ bitsim plan --budget 5000usd --served-tokens 10B --serving-hardware raspberry-pi-5 --batch 1
+    """
+    kinds = {"flops": request["flops"], "energy": request["energy"], "money": request["budget"]}
+    given = [(kind, amount) for kind, amount in kinds.items() if amount is not None]
+    if len(given) != 1:
+        raise click.UsageError("give one of --flops, --energy and --budget")
+    if request["served_tokens"] is None:
+        _refuse_serving_options(request)
+    names = tuple(dict.fromkeys(name.strip() for name in schemes.split(",") if name.strip()))
+    if not names:
+        raise click.UsageError("--schemes: expected names, by commas, got nothing")
+    from bitsim.simulator import make_workload
+    from bitsim.simulator.plan import DEFAULT_WORKLOAD, NO_LIMITS, Budget, Limits, Service
+    from bitsim.simulator.plan import plan as make_plan
+
+    from ..plan_screen import print_plan
+
+    workload = {name: request[name] for name in ("batch", "prompt_tokens", "new_tokens") if request[name] is not None}
+    usual = {name: getattr(DEFAULT_WORKLOAD, name) for name in ("batch", "prompt_tokens", "new_tokens")}
+    chosen, files = _laws(laws, names)
+    found = make_plan(
+        Budget(*given[0]),
+        names,
+        laws=chosen,
+        hardware=request["hardware"],
+        devices=request["devices"],
+        service=Service(
+            request["served_tokens"] or 0.0, request["serving_hardware"], make_workload(**(usual | workload))
+        ),
+        limits=Limits(request["max_tokens"] or NO_LIMITS.tokens, request["max_size"] or NO_LIMITS.parameters),
+    )
+    print_plan(_with_intervals(found, files), form)
+
+
+def _refuse_serving_options(request: dict[str, Any]) -> None:
+    """Refuse options that would have no effect: silence would be taken for an answer."""
+    for name in ("serving_hardware", "batch", "prompt_tokens", "new_tokens"):
+        if request[name] is not None:
+            raise click.UsageError(f"--{name.replace('_', '-')} has no meaning without --served-tokens")
+
+
+def _laws(given: tuple[str, ...], schemes: tuple[str, ...]) -> "tuple[dict[str, LossLaw | str], dict[str, SavedLaw]]":
+    """Read LAW and SCHEME=LAW into laws by scheme, and by scheme the files that they come from.
+
+    A published law without a scheme is FP16's; a file without one is of all schemes it was fitted to.
+    """
+    from bitsim.energy_tables import loss_laws
+
+    laws: dict[str, LossLaw | str] = {}
+    files: dict[str, SavedLaw] = {}
+    for text in given:
+        scheme, _, name = (part.strip() for part in text.rpartition("="))
+        if not name:
+            raise click.UsageError(f"--law: expected LAW or SCHEME=LAW, got '{text[:40]}'")
+        saved = None if name in loss_laws() or not _is_file(name) else _open(name)
+        kinds: tuple[str, ...] = (scheme or "fp16",)
+        if saved is not None and not scheme:
+            kinds = tuple(kind for kind in saved.fit.points.kinds if kind in (*schemes, "fp16"))
+        for kind in kinds:
+            if kind in laws:
+                raise click.UsageError(f"--law: expected one law of {kind[:40]}, got two")
+            laws[kind] = name if saved is None else saved.fit.law(kind, Path(name).name)
+            if saved is not None:
+                files[kind] = saved
+    return laws, files
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).suffix == ".json" or Path(name).exists()
+    except (OSError, ValueError):  # a name too long for a path, or with a NUL byte
+        return False
+
+
+def _open(name: str) -> "SavedLaw":
+    """Read a file of `bitsim fit-law`, which must be of a loss that other losses compare with."""
+    from bitsim.energy_tables import BitsimError
+    from bitsim.training.law_file import UNITS, read_law
+
+    saved = read_law(Path(name))
+    if UNITS.get(saved.fit.points.metric) != "nats per token":
+        raise BitsimError(f"{name}: expected a law of a loss in nats per token, got one of {saved.fit.points.metric}")
+    return saved
+
+
+def _with_intervals(plan: "Plan", files: "dict[str, SavedLaw]") -> "Plan":
+    """Take the ranges of losses from the fits, where laws come from files."""
+    schemes, notes = [], list(plan.notes)
+    for each in plan.schemes:
+        loss = each.loss
+        if each.scheme in files:
+            saved = files[each.scheme]
+            low, value, high = saved.fit.predict(each.run.parameters, each.run.tokens, each.scheme).value
+            if not math.isfinite(high):
+                notes.append(
+                    f"loss law {loss.law} was fitted without resamples: the loss of {each.scheme} has no range"
+                )
+                low = high = value
+            loss = replace(loss, value=value, low=low, high=high)
+        schemes.append(replace(each, loss=loss))
+    if any(saved.origin.size == "non_embedding" for saved in files.values()):
+        notes.append("sizes of a law in parameters without embedding: so are those of the plan, and its compute")
+    return replace(plan, schemes=tuple(schemes), notes=tuple(notes))
