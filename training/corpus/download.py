@@ -32,7 +32,10 @@ def fetch(name: str, version: str | None, folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:  # same disk: the rename is at once
-            _run(name, _apt_get(name) if version is None else _pip(name, version), Path(part))
+            if version is None:
+                _run(name, _apt_get(name), Path(part))
+            else:
+                _run(name, _pip(name, version, Path(part)))
             archive = _newest(Path(part), pattern)
             if archive is None:
                 raise BitsimError(f"{name}: expected a file named {pattern} from the download")
@@ -45,9 +48,10 @@ def _newest(folder: Path, pattern: str) -> Path | None:
     return max(folder.glob(pattern), key=lambda path: (path.stat().st_mtime, path.name), default=None)
 
 
-def _pip(name: str, version: str) -> list[str]:
+def _pip(name: str, version: str, folder: Path) -> list[str]:
     quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--retries", "2"]
-    return [sys.executable, "-m", "pip", "download", *quiet, "--no-deps", f"{name}=={version}"]
+    where = ["--dest", str(folder.resolve())]
+    return [sys.executable, "-m", "pip", "download", *quiet, *where, "--no-deps", f"{name}=={version}"]
 
 
 def _apt_get(name: str) -> list[str]:
@@ -60,7 +64,8 @@ def _apt_get(name: str) -> list[str]:
     return [program, "download", name]
 
 
-def _run(name: str, command: list[str], folder: Path) -> None:
+def _run(name: str, command: list[str], folder: Path | None = None) -> None:
+    """Run a downloader; in another folder only where it must be, for its settings may name files relative to this."""
     try:
         done = subprocess.run(
             command,

@@ -54,6 +54,18 @@ def test_pip_downloads_once(
 
 
 @needs_pip
+def test_pip_settings_name_files_relative_to_here(
+    index: Path, tmp_path: Path, wheel: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel("some-texts", "1.2", {"a.txt": b"one"}, index)
+    (tmp_path / "constraints.txt").write_text("other-texts==3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIP_CONSTRAINT", "constraints.txt")
+    monkeypatch.setenv("PIP_FIND_LINKS", "index")
+    assert fetch("some-texts", "1.2", Path("kept")).parent == Path("kept")
+
+
+@needs_pip
 def test_pip_does_not_find_it(index: Path, tmp_path: Path) -> None:
     with pytest.raises(BitsimError, match=r"^no-texts: could not be downloaded: ERROR: .*no-texts==1\.0"):
         fetch("no-texts", "1.0", tmp_path)
