@@ -13,6 +13,7 @@ _DATA = "abideen/Cosmopedia-100k-pretrain"
 _REQUEST = (
     "data",
     "tokens",
+    "tokens_per_parameter",
     "context",
     "vocab",
     "norms",
@@ -32,7 +33,9 @@ _RUN_OPTIONS = (
                  help="What to learn from: a folder of `bitsim corpus`, a file or folder of .parquet, .jsonl or .txt, "
                  "or a dataset of the Hugging Face hub."),
     click.option("--tokens", type=Count(), help="Tokens to train on, such as 20M; the text is repeated if it is "
-                 "shorter. Default: 20 for each parameter."),
+                 "shorter."),
+    click.option("--tokens-per-parameter", type=click.FloatRange(0, 1e6, min_open=True), default=20.0,
+                 show_default=True, help="Tokens to train on, if --tokens does not say it, for each parameter."),
     click.option("--context", type=click.IntRange(8, 2**20), default=512, show_default=True,
                  help="Tokens of a sequence."),
     click.option("--vocab", type=click.IntRange(257, 2**20), default=4096, show_default=True,

@@ -86,7 +86,7 @@ def spec_for_vocabulary(size: str | float, vocab: int, *, tied: bool = True) -> 
 
     Multi-head attention, heads of 16, 32, 48, 64 or 128, and a gated FFN, a multiple of 16. For one vocabulary a larger
     size never has fewer layers, a narrower hidden layer or fewer linear weights. From 0.3M parameters on the total is
-    off by at most 3 % and half of what a step of the width adds to the embedding (16 columns below a width of 256).
+    off by at most 3 % and half of what a step of the width adds to the embedding (32 columns from a width of 128 to 512).
 
     Args:
         size: all parameters, a tied head counted once: a count such as 1e6, or text such as "1M".
@@ -133,7 +133,7 @@ def _row() -> tuple[tuple[int, int, int], ...]:
 
 def _shaped(shape: tuple[int, int, int], name: str, vocab: int, tied: bool) -> ModelSpec:
     layers, hidden, ffn = shape
-    head_dim = 128 if hidden >= 2048 else next((d for d in (64, 48, 32) if hidden % d == 0 and hidden >= 4 * d), 16)
+    head_dim = 128 if hidden >= 2048 else next((d for d in (64, 48, 32) if hidden % d == 0 and hidden >= 3 * d), 16)
     return ModelSpec(
         name=name,
         architecture="llama",
@@ -151,7 +151,7 @@ def _shaped(shape: tuple[int, int, int], name: str, vocab: int, tied: bool) -> M
 
 def _trainable_width(hidden: float) -> int:
     """Round a width to what divides into heads of 16 to 128; finely, as each column is as long as the vocabulary."""
-    grain = next(grain for limit, grain in ((256, 16), (512, 32), (2048, 64), (math.inf, 128)) if hidden < limit)
+    grain = next(grain for limit, grain in ((128, 16), (512, 32), (2048, 64), (math.inf, 128)) if hidden < limit)
     return max(round(hidden / grain), 1) * grain
 
 

@@ -11,6 +11,8 @@ from bitsim.energy_tables.errors import suggestion
 
 from .quantize import SCHEMES
 
+TOKENS_PER_PARAMETER = 20.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -21,7 +23,9 @@ class Request:
         size: parameters of a model built fresh, such as "25M"; or
         start: a checkpoint to go on from: a Hugging Face folder or a GGUF file.
         data: a folder of `bitsim corpus`, a file or folder of parquet, JSONL or text, or a dataset on the hub.
-        tokens: to train on; by default 20 for each parameter.
+        tokens: to train on; None for `tokens_per_parameter` times the parameters without those of the norms, in which
+            twins differ.
+        tokens_per_parameter: 20 is about what a compute-optimal run takes (2203.15556, table 3).
         context: tokens of a sequence.
         vocab: tokens of the tokenizer that is trained (with `start`, the checkpoint's own is taken).
         norms: "sub", "inside", "none"; None for the scheme's usual (see `model.scheme_norms`).
@@ -34,6 +38,7 @@ class Request:
     start: str | None = None
     data: str
     tokens: float | None = None
+    tokens_per_parameter: float = TOKENS_PER_PARAMETER
     context: int = 512
     vocab: int = 4096
     norms: str | None = None
@@ -55,6 +60,9 @@ class Request:
             raise BitsimError(f"scheme: expected one of {known}, got '{self.scheme}'{suggestion(self.scheme, SCHEMES)}")
         if (self.size is None) == (self.start is None):
             raise BitsimError("expected a size or a checkpoint to start from, and not both")
+        if not 0 < self.tokens_per_parameter <= 1e6:  # false for NaN
+            got = self.tokens_per_parameter
+            raise BitsimError(f"tokens per parameter: expected more than 0 and at most 1,000,000, got {got:g}")
         if not 8 <= self.context <= 2**20:
             raise BitsimError(f"context: expected 8 to {2**20:,} tokens, got {self.context}")
 

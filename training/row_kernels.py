@@ -23,7 +23,7 @@ _LANES = 64
 _TINY = np.float32(1e-35)  # a scale of numbers near the largest
 _LARGEST = np.finfo(np.float32).max
 # Bits of a float32 without its sign, of infinity, and of a number near the largest.
-_SIZE, _INFINITY, _HUGE = np.int32(0x7FFFFFFF), np.int32(0x7F800000), np.int32(0x7F000000)
+SIZE, INFINITY, _HUGE = np.int32(0x7FFFFFFF), np.int32(0x7F800000), np.int32(0x7F000000)
 
 
 def in_parts(job: Callable[..., Any], rows: int, *arguments: Any) -> list[Any]:
@@ -46,7 +46,7 @@ def _to_brain(bits: Any) -> Any:
 
 
 @inlined
-def _load(values: Any, i: Any, bits: Any, row: Any) -> None:
+def load_row(values: Any, i: Any, bits: Any, row: Any) -> None:
     """Copy a row of float32 or bfloat16 to `row`, whose bits are `bits`."""
     for j in range(len(row)):
         if values.itemsize == 2:
@@ -56,7 +56,8 @@ def _load(values: Any, i: Any, bits: Any, row: Any) -> None:
 
 
 @inlined
-def _store(bits: Any, row: Any, values: Any, i: Any) -> None:
+def store_row(bits: Any, row: Any, values: Any, i: Any) -> None:
+    """Copy a row of finite float32 to an array of float32 or bfloat16."""
     for j in range(len(row)):
         if values.itemsize == 2:
             values[i, j] = _to_brain(bits[j])
@@ -78,7 +79,7 @@ def _round_row(bits: Any, row: Any, top: Any, integers: Any, scales: Any, i: Any
     """Round a row by its largest value and return whether it held NaN or infinity. Same steps as `absmax`."""
     most = np.int32(0)
     for j in range(len(row)):
-        size = np.int32(bits[j] & _SIZE)  # of 32 bits again: numba has made it 64
+        size = np.int32(bits[j] & SIZE)  # of 32 bits again: numba has made it 64
         most = size if size > most else most
     scale = np.float32(1) / max(np.int32(most).view(np.float32), _SMALLEST) * top  # so torch divides a number
     if scales is not None:
@@ -89,7 +90,7 @@ def _round_row(bits: Any, row: Any, top: Any, integers: Any, scales: Any, i: Any
             integers[i, j] = np.int8(whole)
         row[j] = whole / scale
     _cap(row, most)
-    return most >= _INFINITY
+    return most >= INFINITY
 
 
 @inlined
@@ -108,9 +109,9 @@ def round_rows(x: Any, top: Any, made: Any, first: int, last: int) -> int:
     row = bits.view(np.float32)
     wrong = 0
     for i in range(first, last):
-        _load(x, i, bits, row)
+        load_row(x, i, bits, row)
         wrong += _round_row(bits, row, top, integers, scales, i)
-        _store(bits, row, out, i)
+        store_row(bits, row, out, i)
     return wrong
 
 
@@ -124,7 +125,7 @@ def make_again(integers: Any, scales: Any, out: Any, first: int, last: int) -> N
             row[j] = np.float32(integers[i, j]) / scales[i, 0]
         if scales[i, 0] < _TINY:
             _cap(row, _HUGE)
-        _store(bits, row, out, i)
+        store_row(bits, row, out, i)
 
 
 @compiled
@@ -133,7 +134,7 @@ def norm_rows(x: Any, inverse: Any, norm: Any, out: Any, first: int, last: int) 
     bits = np.empty(x.shape[1], np.int32)
     row = bits.view(np.float32)
     for i in range(first, last):
-        _load(x, i, bits, row)
+        load_row(x, i, bits, row)
         _normalize(bits, row, inverse[i], x.itemsize == 2)
         for j in range(len(row)):
             out[i, j] = norm[j] * row[j]
@@ -147,12 +148,12 @@ def round_normed(x: Any, inverse: Any, norm: Any, top: Any, made: Any, first: in
     row = bits.view(np.float32)
     wrong = 0
     for i in range(first, last):
-        _load(x, i, bits, row)
+        load_row(x, i, bits, row)
         _normalize(bits, row, inverse[i], x.itemsize == 2)
         for j in range(len(row)):
             row[j] = norm[j] * row[j]
         wrong += _round_row(bits, row, top, integers, scales, i)
-        _store(bits, row, out, i)
+        store_row(bits, row, out, i)
     return wrong
 
 
@@ -168,8 +169,8 @@ def normed_gradient(x: Any, inverse: Any, norm: Any, gradient: Any, of_x: Any, f
     row, g = bits.view(np.float32), gradient_bits.view(np.float32)
     lanes = np.empty(_LANES, np.float32)
     for i in range(first, last):
-        _load(x, i, bits, row)
-        _load(gradient, i, gradient_bits, g)
+        load_row(x, i, bits, row)
+        load_row(gradient, i, gradient_bits, g)
         _normalize(bits, row, inverse[i], x.itemsize == 2)
         for j in range(columns):
             of_norm[j] += g[j] * row[j]
@@ -177,7 +178,7 @@ def normed_gradient(x: Any, inverse: Any, norm: Any, gradient: Any, of_x: Any, f
         mean = _dot(g, row, lanes) / np.float32(columns)
         for j in range(columns):
             row[j] = (g[j] - row[j] * mean) * inverse[i]
-        _store(bits, row, of_x, i)
+        store_row(bits, row, of_x, i)
     return of_norm
 
 

@@ -30,6 +30,7 @@ from .energy import Meter
 from .export import export, save_master
 from .loop import Loop, Outcome, Pace, Progress, arguments_of, checkpoints, run_loop
 from .model import build_model, counts, scheme_norms, training_spec
+from .on_cpu import suit_cpu
 from .quantize import SCHEMES
 from .recipe import Recipe, recipe_for
 from .records import RECORD, machine, read_record, versions, write_record
@@ -44,7 +45,6 @@ class Stopped(BitsimError):  # noqa: N818 nothing is wrong
 
 
 REQUEST = "request.json"
-TOKENS_PER_PARAMETER = 20  # 2203.15556, table 3: what a compute-optimal run takes
 _MICRO_TOKENS = {"cpu": 4096, "cuda": 32768}  # tokens that a device takes at once: what its caches, its memory like
 _JUDGED = 64  # sequences of the held-out text that are looked at on the way; at the end all are
 _FADE = 1000  # steps: Hugging Face's post on fine-tuning to 1.58 bits, the schedule it settled on
@@ -108,7 +108,7 @@ def _train(
     model = start.model if start is not None else _fresh(request, data)
     size = counts(model)
     # Norms don't count here: the twins differ in them, and are to see the same tokens.
-    tokens = request.tokens or TOKENS_PER_PARAMETER * (size["parameters"] - size["other"])
+    tokens = request.tokens or request.tokens_per_parameter * (size["parameters"] - size["other"])
     recipe = _recipe(request, size["non_embedding"], tokens)
     pace = _pace(request, means, recipe, tokens, state.num_processes)
     tell(f"{request.name}: {size['parameters']:,} parameters, {pace.steps:,} steps")
@@ -283,6 +283,8 @@ def _loop(
     stride = max(len(judged) // _JUDGED, 1)
     seen: Dataset[Any] = Subset(judged, range(0, len(judged), stride)[:_JUDGED])
     extra: dict[str, Any] = {"report_to": means.report_to, "run_name": request.name}
+    if not torch.cuda.is_available():
+        suit_cpu(model)
     if means.gradient_checkpointing:
         model.activation_checkpointing_enable()
     arguments = arguments_of(run, recipe, pace, request.seed, extra)
@@ -333,6 +335,7 @@ def _record(
         "vocab": config.vocab_size,
         "norms": _norms(request, model),
         "tokens": tokens,
+        "tokens_per_parameter": tokens / (size["parameters"] - size["other"]),
         "batch_tokens": recipe.batch_tokens,
         "train_loss": losses[-1] if losses else None,
         "seconds": outcome.seconds,

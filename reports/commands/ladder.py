@@ -46,7 +46,7 @@ def ladder(sizes: str, schemes: str, executor: str, form: str, **options: Any) -
     \b
     Examples:
       $ bitsim ladder --data corpus
-      $ bitsim ladder --sizes 0.5M,1M,2M --data corpus --tokens 10M
+      $ bitsim ladder --sizes 0.5M,1M,2M --data corpus --tokens-per-parameter 5
     """
     wanted = _names(schemes, "--schemes")
     unknown = [scheme for scheme in wanted if scheme not in SCHEMES]

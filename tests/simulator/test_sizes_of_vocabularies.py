@@ -24,7 +24,7 @@ def measures(spec: ModelSpec) -> dict[str, int]:
 
 def grain(hidden: int) -> int:
     """Columns from one hidden width to the next, at its widest."""
-    return 16 if hidden < 240 else 32 if hidden < 480 else 64 if hidden < 1984 else 128
+    return 16 if hidden < 112 else 32 if hidden < 480 else 64 if hidden < 1984 else 128
 
 
 def smallest(vocab: int, tied: bool) -> int:
