@@ -16,6 +16,7 @@ from .units import BITS_PER_BYTE, JOULES_PER_KWH, PICO
 OPERATIONS = ("add", "multiply")
 FORMATS = ("binary", "int4", "int8", "int16", "int32", "fp16", "bf16", "fp32")
 LOSS_FORMS = ("chinchilla", "power", "kaplan")
+SIZE_COUNTS = ("parameters", "non_embedding")  # what a loss law may count as the size
 
 
 class Energy(NamedTuple):
@@ -179,7 +180,9 @@ def _model_row(record: Record) -> ModelRow:
 
 
 class LossLaw(NamedTuple):
-    """A published loss law in nats per token; N is in parameters and D in tokens unless the note says otherwise.
+    """A loss law in nats per token, of a size N and D training tokens.
+
+    `counts` says what N is: all "parameters", or "non_embedding" ones alone.
 
     `chinchilla`: E + A/N^alpha + B/D^beta. `power`: E + A/N^alpha.
     `kaplan`: ((N_c/N)^(alpha/beta) + D_c/D)^beta, with alpha_N in alpha and alpha_D in beta.
@@ -188,6 +191,7 @@ class LossLaw(NamedTuple):
     law: str
     scheme: str
     form: str
+    counts: str
     e_nats: float
     a: float
     alpha: float
@@ -219,6 +223,7 @@ def _law_row(record: Record) -> LossLaw:
         law=record.text("law"),
         scheme=record.text("scheme"),
         form=record.choice("form", LOSS_FORMS),
+        counts=record.choice("counts", SIZE_COUNTS),
         e_nats=record.optional_number("e_nats") or 0.0,
         a=record.optional_number("a") or 0.0,
         alpha=record.number("alpha"),

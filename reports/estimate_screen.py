@@ -76,6 +76,9 @@ def _machine_block(estimates: list[Estimate], chosen_hardware: bool, width: int)
     if not chosen_hardware:
         notes += _fewer_devices(estimates)
     parts = [header, _full_table(estimates, width), _paragraph("Engine", "; ".join(engines))]
+    laws = dict.fromkeys(f"{e.scheme.name} by {e.loss.law}" for e in estimates if e.loss)
+    if laws:
+        parts.append(_paragraph("Loss", "; ".join(laws)))
     return parts + [_paragraph("Note", note) for note in notes]
 
 
@@ -210,7 +213,8 @@ def _full_table(estimates: list[Estimate], width: int) -> Table:
         basis="total",
     )
     if any(e.loss for e in estimates):
-        rows.text("Loss, nats per token", lambda e: f"{e.loss.value:.3f} ({e.loss.law})" if e.loss else "no law")
+        rows.text("Loss, nats per token", lambda e: f"{e.loss.value:.3f}" if e.loss else "no law")
+        rows.text("    range", lambda e: f"{e.loss.low:.3f} - {e.loss.high:.3f}" if e.loss else "", style="dim")
     return table
 
 

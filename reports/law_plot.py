@@ -36,7 +36,7 @@ def check_kind(path: Path) -> str:
     return kind
 
 
-def plot_law(path: Path, fit: Fit, size: str) -> None:
+def plot_law(path: Path, fit: Fit) -> None:
     """Draw a law on logarithmic axes: .png, .pdf or .svg, by the name of the file.
 
     A law that knows tokens is drawn at the runs' middle number of tokens per parameter, and each run is moved there
@@ -45,7 +45,6 @@ def plot_law(path: Path, fit: Fit, size: str) -> None:
     Args:
         path: the picture.
         fit: the law.
-        size: "non_embedding" or "parameters", which the axis says.
 
     Raises:
         BitsimError: another kind of picture, or the place can't be written to.
@@ -68,7 +67,7 @@ def plot_law(path: Path, fit: Fit, size: str) -> None:
         "beyond the runs", (sizes.max(), 1.0), xytext=(4, -5), xycoords=("data", "axes fraction"),
         textcoords="offset points", fontsize=8, color="0.35", va="top",
     )  # fmt: skip
-    _label_axes(axes, fit, size, span, np.concatenate(drawn))
+    _label_axes(axes, fit, span, np.concatenate(drawn))
     title = "marks: runs" + ("" if ratio is None else f", moved to {ratio:.3g} tokens per parameter")
     title += "" if fit.resampled is None else f"\nbands: {fit.level * 100:g} % interval of the law"
     legend = axes.legend(title=title, fontsize=8, title_fontsize=8, frameon=False, loc="best", handlelength=3)
@@ -110,13 +109,13 @@ def _term(fit: Fit, name: str, scheme: str) -> str:
     return rf"{value} ${symbol}^{{{-fit.coefficient(exponent, scheme).mid:.3f}}}$"
 
 
-def _label_axes(axes: Any, fit: Fit, size: str, span: Array, drawn: Array) -> None:
+def _label_axes(axes: Any, fit: Fit, span: Array, drawn: Array) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     metric = fit.points.metric
     unit = UNITS.get(metric, "")
     name = _NAMES.get(metric, metric.removesuffix("_j").removesuffix("_bytes").replace("_", " "))
-    axes.set_xlabel(f"N, {_SIZES[size]}")
+    axes.set_xlabel(f"N, {_SIZES[fit.points.counts]}")
     axes.set_ylabel(f"{name} ({unit})" if unit else name)
     room = (drawn.max() / drawn.min()) ** 0.08
     low, high = float(drawn.min() / room), float(drawn.max() * room)

@@ -110,11 +110,18 @@ def open_law(name: str) -> Law:
     known = _SHORT.get(name.casefold(), name.casefold())
     if known in laws:
         return laws[known]
-    if Path(name).suffix == ".json" or Path(name).exists():
+    if _is_file(name):
         return read_law(Path(name))
     names = (*laws, *_SHORT)
     hint = suggestion(name, names) or f"; known: {', '.join(names)}"
     raise BitsimError(f"--law: expected a file of bitsim fit-law or a published law, got '{shown(name)}'{hint}")
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).suffix == ".json" or Path(name).exists()
+    except (OSError, ValueError):  # a name too long for a path, or with a NUL byte
+        return False
 
 
 def forecasts(
@@ -123,7 +130,7 @@ def forecasts(
     """Ask laws about a model.
 
     Args:
-        names: laws, by name or file; none for those that `bitsim estimate` takes for the schemes.
+        names: laws, by name or file; none for the published law of each scheme.
         schemes: none for all that the laws know (without laws: fp16 and b1.58).
         parameters: size of the model, counted as each law counts it.
         tokens: training tokens; by default `TOKENS_PER_PARAMETER` where a law needs them.
@@ -187,7 +194,7 @@ def _published(law: LossLaw, scheme: str, parameters: float, tokens: float | Non
         value=Interval.spanning(max(loss.low, 0.0), loss.value, loss.high),
         interval="what the published digits or errors leave open",
         measured_on=_MEASURED_ON.get(law.law) or law.provenance.note or "unknown data",
-        counted=_SIZES["non_embedding" if law.form == "kaplan" else "parameters"],
+        counted=_SIZES[law.counts],
         tokens=asked or law.tokens,
         decades_of_size=far,
         decades_of_tokens=far_in_tokens,
@@ -212,7 +219,7 @@ def _fitted(law: SavedLaw, name: str, scheme: str, parameters: float, tokens: fl
         value=said.value,
         interval=f"{fit.level * 100:g} % of resamples" if fit.resampled is not None else "none",
         measured_on=law.origin.measured_on,
-        counted=_SIZES[law.origin.size],
+        counted=_SIZES[fit.points.counts],
         tokens=asked,
         decades_of_size=said.decades_of_size,
         decades_of_tokens=None if asked is None else said.decades_of_tokens,

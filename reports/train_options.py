@@ -44,11 +44,12 @@ _RUN_OPTIONS = (
     click.option("--recipe", type=click.Choice(["study", "bitnet"]), default="study", show_default=True,
                  help="study: cosine, the same learning rate for both twins; bitnet: the two stages of the BitNet "
                  "training tips, with a higher rate and without weight decay in the second."),
-    click.option("--learning-rate", type=float, help="Highest learning rate. Default: the recipe's for this size."),
+    click.option("--learning-rate", type=float,
+                 help="Highest learning rate. Default: the recipe's for this compute or size."),
     click.option("--schedule", type=click.Choice(["cosine", "linear", "two-stage"]),
                  help="How the learning rate falls. Default: the recipe's."),
     click.option("--weight-decay", type=float, help="Weight decay of AdamW. Default: the recipe's, 0.1."),
-    click.option("--batch-tokens", type=Count(), help="Tokens of one step. Default: what makes about 2,500 steps."),
+    click.option("--batch-tokens", type=Count(), help="Tokens of one step. Default: the recipe's for this compute."),
     click.option("--norms", type=click.Choice(["sub", "inside", "none"]),
                  help="Norms besides Llama's: before the attention's and the feed-forward's output (as BitNet 2B4T), "
                  "inside of each linear layer (as in the papers), or none. Default: sub, for full precision none."),

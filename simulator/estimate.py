@@ -11,6 +11,7 @@ from bitsim.energy_tables import (
     Corner,
     HardwareProfile,
     Interval,
+    LossLaw,
     energy_table,
     grid_rows,
     load_hardware,
@@ -22,12 +23,12 @@ from .cost import ENERGY_PARTS, PhaseCost, energy_parts, phase_cost, step_energy
 from .engine import Engine, resolve_engine
 from .footprint import footprint, largest_context, weight_bytes
 from .labels import labels_of
-from .loss_laws import law_for, predict_loss
 from .model_spec import ModelSpec
 from .operations import decode_load, prefill_load
 from .paper_energy import PaperEnergy, paper_energy
 from .resolve import resolve_size_or_model
 from .result import Estimate, OperationRow
+from .scheme_law import expected_loss
 from .schemes import Scheme, get_scheme
 from .system import SPLITS, System, machine_of, shape_of, widths_of
 from .workload import Workload, check_training_tokens, is_whole, make_workload
@@ -55,6 +56,7 @@ def estimate(  # noqa: PLR0913 - keywords, one for each option of the command
     split: str = "pipeline",
     threads: int | None = None,
     tokens: float | None = None,
+    laws: Mapping[str, LossLaw | str] | None = None,
     skip_zeros: bool = False,
     region: str = "world",
     extra_energy_table: str | Path | None = None,
@@ -75,7 +77,8 @@ def estimate(  # noqa: PLR0913 - keywords, one for each option of the command
         devices: how many of the machine work together.
         split: "pipeline" (each device has some layers) or "tensor" (each has a part of every matrix).
         threads: CPU threads; all by default.
-        tokens: training tokens, for a loss from a published law.
+        tokens: training tokens, for the loss.
+        laws: loss laws by scheme, in place of those of `expected_loss`.
         skip_zeros: leave out additions of zero weights (hardware that can skip them).
         region: grid whose carbon and electricity price to use.
         extra_energy_table: a CSV of the form of op_energy.csv whose rows replace or add to the built-in ones.
@@ -111,7 +114,7 @@ def estimate(  # noqa: PLR0913 - keywords, one for each option of the command
         skip_zeros=skip_zeros,
     )
     result = _evaluate(spec, system, workload, energy)
-    loss = None if tokens is None else predict_loss(law_for(chosen.name), spec.parameters, tokens)
+    loss = None if tokens is None else expected_loss(chosen.name, spec, tokens, laws)
     cost = _running_cost(result, region)
     labels = labels_of(system, workload, cost, arithmetic_only=result.paper is not None)
     result = replace(result, loss=loss, cost=cost, labels=labels)

@@ -16,10 +16,12 @@ from bitsim.energy_tables import BitsimError, LossLaw, loss_laws
 from bitsim.energy_tables.errors import shown, suggestion
 from bitsim.energy_tables.units import format_count
 
-from .loss_laws import Loss, equal_parameters, loss_nats, predict_loss, tokens_for_loss
+from .loss_laws import Loss, equal_parameters, law_for, loss_nats, predict_loss, tokens_for_loss
+from .model_spec import ModelSpec
 
 DEFAULT_LAW = "chinchilla-besiroglu"
 _TWINS = {"b1.58": ("trilm", "floatlm")}  # of a scheme that no law in tokens compares with FP16: its law, and FP16's
+_SIXTEEN_BITS = ("fp32", "bf16", "fp16")
 _TOKEN_FORMS = ("chinchilla", "kaplan")
 # Half of the last printed digit of TriLM's and FloatLM's e and a; their exponents are printed as one number.
 _HALF_DIGITS = {"e_nats": 0.005, "a": 0.5}
@@ -113,6 +115,31 @@ def scheme_laws(schemes: tuple[str, ...], laws: Mapping[str, LossLaw | str] | No
     return found
 
 
+def expected_loss(
+    scheme: str, spec: ModelSpec, tokens: float, laws: Mapping[str, LossLaw | str] | None = None
+) -> Loss | None:
+    """Return the loss (nats per token) of a model after so many training tokens; None where its scheme has no law.
+
+    Schemes of 16 and 32 bits train alike. FP16 and ternary follow `scheme_laws`, so that their losses compare; another
+    scheme follows its published law of sizes.
+
+    Args:
+        scheme: name of the scheme.
+        spec: the model; its parameters are counted as the law counts them.
+        tokens: training tokens.
+        laws: see `scheme_laws`.
+
+    Raises:
+        BitsimError: an unknown law, or one that knows no tokens.
+    """
+    kind = "fp16" if scheme in _SIXTEEN_BITS else scheme
+    if kind == "fp16" or kind in _TWINS or kind in (laws or {}):
+        found = scheme_laws((kind,), laws)[kind]
+        counted = spec.parameters_linear if found.law.counts == "non_embedding" else spec.parameters
+        return found.predict(counted, tokens)
+    return predict_loss(law_for(kind), spec.parameters, tokens)
+
+
 def comparison_notes(laws: Mapping[str, SchemeLaw]) -> list[str]:
     """Say what a comparison of the schemes rests on."""
     notes = []
@@ -124,8 +151,8 @@ def comparison_notes(laws: Mapping[str, SchemeLaw]) -> list[str]:
                 f"{theirs.law} (twins on the same data, {format_count(ours.tokens or 0)} tokens); that the equal size "
                 "is the same at other numbers of tokens is assumed"
             )
-    if any(law.law.form == "kaplan" for law in laws.values()):
-        notes.append("Kaplan's law counts parameters without embedding: so do the sizes and the compute of its plans")
+    for name in dict.fromkeys(law.law.law for law in laws.values() if law.law.counts == "non_embedding"):
+        notes.append(f"{name} counts parameters without embedding: so do the sizes and the compute of its plans")
     if len({law.law.provenance.sources for law in laws.values()}) > 1:
         names = ", ".join(f"{law.scheme} by {law.name}" for law in laws.values())
         notes.append(f"laws fitted on different data ({names}): their losses do not compare")

@@ -42,6 +42,7 @@ _STEP = math.log(1.005)  # sizes are taken in steps of 0.5 %, wider than what ro
 _SOURCES = ("touvron2023llama", "ma2024era", "grattafiori2024llama3")
 _LEAST_LINEAR, _LEAST_HIDDEN = 25e3, 32  # where the row of shapes for a given vocabulary begins
 _FINE = 1.0025  # linear weights from one candidate of that row to the next
+_HEADS = {64: 192, 48: 144, 32: 64}  # widths of a head, and the least width of a model that has such
 _OFF = 0.1  # share of a size that the nearest shape may be off
 
 
@@ -86,7 +87,7 @@ def spec_for_vocabulary(size: str | float, vocab: int, *, tied: bool = True) -> 
 
     Multi-head attention, heads of 16, 32, 48, 64 or 128, and a gated FFN, a multiple of 16. For one vocabulary a larger
     size never has fewer layers, a narrower hidden layer or fewer linear weights. From 0.3M parameters on the total is
-    off by at most 3 % and half of what a step of the width adds to the embedding (32 columns from a width of 128 to 512).
+    off by at most 3 % and half of what a step of the width adds to the embedding (32 columns from 128 to 512).
 
     Args:
         size: all parameters, a tied head counted once: a count such as 1e6, or text such as "1M".
@@ -133,7 +134,7 @@ def _row() -> tuple[tuple[int, int, int], ...]:
 
 def _shaped(shape: tuple[int, int, int], name: str, vocab: int, tied: bool) -> ModelSpec:
     layers, hidden, ffn = shape
-    head_dim = 128 if hidden >= 2048 else next((d for d in (64, 48, 32) if hidden % d == 0 and hidden >= 3 * d), 16)
+    head_dim = 128 if hidden >= 2048 else next((d for d in _HEADS if hidden % d == 0 and hidden >= _HEADS[d]), 16)
     return ModelSpec(
         name=name,
         architecture="llama",

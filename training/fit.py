@@ -208,6 +208,7 @@ class Fit:
             law=name,
             scheme=scheme,
             form="chinchilla" if self.form == "chinchilla" else "power",
+            counts=self.points.counts,
             e_nats=at.get("e", 0.0),
             a=at["a"],
             alpha=at["alpha"],

@@ -14,11 +14,12 @@ import numpy as np
 from bitsim.energy_tables import BitsimError, Interval
 from bitsim.energy_tables.errors import shown
 from bitsim.energy_tables.records import read_text
+from bitsim.energy_tables.tables import SIZE_COUNTS
 from bitsim.runtime.checkpoints.whole import whole_file
 
 from .fit import BOOTSTRAPS, FORMS, Fit
 from .huber import Array
-from .measured import SIZES, Measured
+from .measured import Measured
 from .records import versions
 
 FORMAT, VERSION = "bitsim law", 1
@@ -41,18 +42,16 @@ class Origin:
 
     Attributes:
         runs: name of the file of runs.
-        size: what counts as the size: "non_embedding" or "parameters".
         same: cells of the columns data, data_hash, tokenizer_hash and vocab, each once; empty where there are none.
         versions: of bitsim and of what it fitted with.
     """
 
     runs: str
-    size: str
     same: Mapping[str, tuple[str, ...]]
     versions: Mapping[str, str]
 
     @classmethod
-    def of(cls, runs: Path, size: str) -> "Origin":
+    def of(cls, runs: Path) -> "Origin":
         """Look at a file of runs that `read_runs` has read.
 
         Raises:
@@ -60,7 +59,7 @@ class Origin:
         """
         rows = list(csv.DictReader(io.StringIO(read_text(runs), newline="")))
         same = {name: tuple(dict.fromkeys(row[name] for row in rows if row.get(name))) for name in _ORIGIN}
-        return cls(runs.name, size, same, versions())
+        return cls(runs.name, same, versions())
 
     @property
     def measured_on(self) -> str:
@@ -91,7 +90,7 @@ def write_law(path: Path, fit: Fit, origin: Origin) -> None:
         "form": fit.form,
         "metric": points.metric,
         "unit": UNITS.get(points.metric, ""),
-        "size": origin.size,
+        "size": points.counts,
         "summary": summary(fit),
         "shared": list(fit.shared),
         "level": fit.level,
@@ -176,7 +175,6 @@ def read_law(path: Path) -> SavedLaw:
         fit,
         Origin(
             runs=fields.text("runs"),
-            size=fields.choice("size", SIZES),
             same={name: same.texts(name) for name in _ORIGIN},
             versions={name: made_by.text(name) for name in made_by.values},
         ),
@@ -195,7 +193,8 @@ def _points(fields: "_Fields", form: str) -> Measured:
     for name, column in {"parameters": parameters, "tokens": tokens, "value": values}.items():
         if column is not None and not np.all(column > 0):
             raise inner.error(name, "numbers above 0")
-    return Measured(parameters, values, tokens, schemes, fields.text("metric"), inner.texts("warnings"))
+    counts = fields.choice("size", SIZE_COUNTS)
+    return Measured(parameters, values, tokens, schemes, fields.text("metric"), inner.texts("warnings"), counts)
 
 
 def _names(fields: "_Fields", form: str, shared: tuple[str, ...], points: Measured) -> tuple[tuple[str, str], ...]:

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import shown, suggestion
 from bitsim.energy_tables.records import Record, read_text
+from bitsim.energy_tables.tables import SIZE_COUNTS
 
 Array = NDArray[np.float64]
 
-SIZES = ("non_embedding", "parameters")
 # Runs that differ in one of these have losses that can't be compared.
 _SAME = {"data_hash": "data", "tokenizer_hash": "tokenizers", "data": "data", "vocab": "vocabularies"}
 
@@ -32,6 +32,7 @@ class Measured:
         schemes: scheme of each point.
         metric: what was measured, with its unit where it has one: "loss", "energy_j".
         warnings: what is odd about the points as a whole.
+        counts: what counts as the size: all "parameters", or "non_embedding" ones alone.
     """
 
     parameters: Array
@@ -40,6 +41,7 @@ class Measured:
     schemes: tuple[str, ...]
     metric: str = "loss"
     warnings: tuple[str, ...] = ()
+    counts: str = "parameters"
 
     @classmethod
     def of(
@@ -90,6 +92,7 @@ class Measured:
             tuple(name for name, kept in zip(self.schemes, keep, strict=True) if kept),
             self.metric,
             self.warnings,
+            self.counts,
         )
 
 
@@ -105,8 +108,8 @@ def read_runs(path: Path, metric: str = "held_out_loss", size: str = "non_embedd
         BitsimError: no such file, not a CSV, a column is missing, a cell is no number above zero, a run comes twice, or
             all runs are of one size. The message names file, line and field.
     """
-    if size not in SIZES:
-        raise BitsimError(f"size: expected one of {', '.join(SIZES)}, got '{shown(size)}'")
+    if size not in SIZE_COUNTS:
+        raise BitsimError(f"size: expected one of {', '.join(SIZE_COUNTS)}, got '{shown(size)}'")
     records = _records(path, ("scheme", size, "tokens", "seed", metric))
     lines: dict[tuple[str, float, float, str], int] = {}
     rows = []
@@ -123,9 +126,7 @@ def read_runs(path: Path, metric: str = "held_out_loss", size: str = "non_embedd
     if len(set(sizes)) == 1:
         raise BitsimError(f"{path}: expected runs of several sizes, got {len(rows)} of {sizes[0]:,.0f} {size}")
     points = Measured.of(sizes, values, tokens, schemes, metric)
-    return Measured(
-        points.parameters, points.values, points.tokens, points.schemes, metric, tuple(_differences(path, records))
-    )
+    return replace(points, warnings=tuple(_differences(path, records)), counts=size)
 
 
 def _records(path: Path, columns: Sequence[str]) -> list[Record]:

@@ -10,8 +10,8 @@ from bitsim.energy_tables.errors import suggestion
 BETAS = (0.9, 0.95)  # AdamW: BitNet training tips and GPT-3 (2005.14165, appendix B) alike
 CLIP = 1.0  # largest norm of the gradient: 2005.14165, appendix B
 _LEAST = 0.1  # of the peak at which a cosine or a line ends (2203.15556, section 3.1)
-_SMALLEST_BATCH, _LARGEST_BATCH = 2**13, 2**20  # tokens; the tips train with 1M
-_STEPS = 2500  # about as many as a run has with the default batch: enough for AdamW to settle
+_SMALLEST_BATCH, _LARGEST_BATCH = 2**12, 2**22  # tokens
+_WARMUP = 125  # steps at most, and a tenth of the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,16 @@ def _two_stage(recipe: Recipe, done: float) -> float:
 SCHEDULES = {"cosine": _cosine, "linear": _linear, "two-stage": _two_stage}
 
 
+def compute_rate(compute: float) -> float:
+    """Return the best highest learning rate for this much compute (FLOP): 0.3118 C^-0.1250 (2401.02954, equation 1)."""
+    return float(0.3118 * compute**-0.1250)
+
+
+def compute_batch(compute: float) -> float:
+    """Return the best tokens of a step for this much compute (FLOP): 0.2920 C^0.3271 (2401.02954, equation 1)."""
+    return float(0.2920 * compute**0.3271)
+
+
 def kaplan_rate(non_embedding: float) -> float:
     """Return the learning rate that 2001.08361 (equation D.1) found for this many non-embedding parameters.
 
@@ -91,14 +101,16 @@ def kaplan_rate(non_embedding: float) -> float:
 
 _TIPS_SIZE = 679.5e6  # non-embedding parameters of the tips' smallest model, "700M"
 _TIPS_PEAK, _TIPS_SECOND, _TIPS_WARMUP = 1.5e-3, 1.0e-3, 375  # of that model, in the tips
+_TIPS_BATCH = 2**20  # of all their models
 
 
 def recipe_for(name: str, non_embedding: float, tokens: float, **changes: Any) -> Recipe:
     """Return a recipe fit for a size and a number of tokens.
 
     Args:
-        name: "study": one recipe for both twins, cosine, rate by 2001.08361. "bitnet": the schedule of the BitNet
-            training tips, their rate for 700M carried to other sizes in the proportion that 2001.08361 has.
+        name: "study": one recipe for both twins, cosine, rate and batch by 2401.02954 for 6 FLOP per non-embedding
+            parameter and token. "bitnet": the schedule of the BitNet training tips, their rate for 700M carried to
+            other sizes in the proportion that 2001.08361 has.
         non_embedding: parameters without the embedding and the head.
         tokens: of the whole run.
         changes: fields of `Recipe` to be other than that; None leaves one as it is.
@@ -109,13 +121,14 @@ def recipe_for(name: str, non_embedding: float, tokens: float, **changes: Any) -
     if name not in RECIPES:
         known = ", ".join(RECIPES)
         raise BitsimError(f"recipe: expected one of {known}, got '{name}'{suggestion(name, RECIPES)}")
-    rate = kaplan_rate(non_embedding)
-    batch = int(changes.pop("batch_tokens", None) or _batch_for(tokens))
+    compute = 6 * non_embedding * tokens
+    most = _TIPS_BATCH if name == "bitnet" else _LARGEST_BATCH
+    batch = int(changes.pop("batch_tokens", None) or _power_of_two(compute_batch(compute), most))
     steps = max(int(tokens // batch), 1)
-    warmup = min(_TIPS_WARMUP if name == "bitnet" else _STEPS // 20, max(steps // 10, 1))
-    recipe = Recipe(name=name, peak=rate, batch_tokens=batch, warmup=warmup)
+    warmup = min(_TIPS_WARMUP if name == "bitnet" else _WARMUP, max(steps // 10, 1))
+    recipe = Recipe(name=name, peak=min(compute_rate(compute), 1.0), batch_tokens=batch, warmup=warmup)
     if name == "bitnet":
-        share = rate / kaplan_rate(_TIPS_SIZE)
+        share = kaplan_rate(non_embedding) / kaplan_rate(_TIPS_SIZE)
         recipe = replace(recipe, peak=_TIPS_PEAK * share, second=_TIPS_SECOND * share, schedule="two-stage")
     changes = {field: value for field, value in changes.items() if value is not None}
     if recipe.second is not None and "peak" in changes:
@@ -126,7 +139,5 @@ def recipe_for(name: str, non_embedding: float, tokens: float, **changes: Any) -
 RECIPES = ("study", "bitnet")
 
 
-def _batch_for(tokens: float) -> int:
-    """Return the power of two that makes about `_STEPS` steps of these tokens, within limits."""
-    wanted = 2 ** round(math.log2(max(tokens, 1) / _STEPS))
-    return int(min(max(wanted, _SMALLEST_BATCH), _LARGEST_BATCH))
+def _power_of_two(tokens: float, most: int) -> int:
+    return int(min(max(2.0 ** round(math.log2(max(tokens, 1))), _SMALLEST_BATCH), most))

@@ -48,7 +48,12 @@ _SERVING_OPTIONS = (*_ANY_MODE, "serving", "engine", "prompt_tokens", "new_token
 )
 @click.option("--kv-bits", type=float, help="Bits of a KV cache element (default: the scheme's).")
 @click.option("--skip-zeros", is_flag=True, help="Leave out additions of zero weights.")
-@click.option("--tokens", type=Count(), help="Training tokens, such as 2T: adds the loss of a published law.")
+@click.option("--tokens", type=Count(), help="Training tokens, such as 2T: adds the loss that they lead to.")
+@click.option(
+    "--law", "laws", multiple=True, metavar="LAW",
+    help="Loss law for it: a name, or a file of bitsim fit-law; or SCHEME=LAW (repeatable; default:"
+    " chinchilla-besiroglu, and for b1.58 the FP16 size that trilm and floatlm call equal).",
+)  # fmt: skip
 @click.option("--training", is_flag=True, help="Estimate the training run instead (needs --tokens).")
 @click.option("--serving", is_flag=True, help="Fill the memory with sequences and estimate the throughput instead.")
 @click.option(

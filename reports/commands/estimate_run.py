@@ -1,7 +1,8 @@
 """What `bitsim estimate` does once its options are read."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,9 @@ from bitsim.simulator.estimate import DEFAULT_HARDWARE
 
 from ..estimate_json import estimate_payload, model_payload, payload
 from ..text import console, print_json, print_rows
+
+if TYPE_CHECKING:
+    from ..chosen_laws import ChosenLaws
 
 _DEFAULT_SCHEMES = ("fp16", "b1.58")
 
@@ -53,11 +57,41 @@ def run_estimates(spec: ModelSpec, request: Mapping[str, Any]) -> list[Estimate]
     )
     options = {name: request[name] for name in names}
     machines: Sequence[str | None] = request["machines"] or (None,)
-    return [
-        estimate(spec, scheme, machine, extra_energy_table=request["energy_table"], **options)
+    schemes = _schemes(request)
+    laws = _chosen_laws(request, [scheme.name for scheme in schemes])
+    found = [
+        estimate(
+            spec,
+            scheme,
+            machine,
+            extra_energy_table=request["energy_table"],
+            laws=None if laws is None else laws.of(scheme.name),
+            **options,
+        )
         for machine in machines
-        for scheme in _schemes(request)
+        for scheme in schemes
     ]
+    return found if laws is None else [_with_interval(each, laws, request["tokens"]) for each in found]
+
+
+def _chosen_laws(request: Mapping[str, Any], schemes: Sequence[str]) -> "ChosenLaws | None":
+    if not request["laws"]:
+        return None
+    if request["tokens"] is None:
+        raise click.UsageError("--law says the loss after some training: it needs --tokens")
+    from ..chosen_laws import choose_laws
+
+    return choose_laws(request["laws"], schemes)
+
+
+def _with_interval(estimate: Estimate, laws: "ChosenLaws", tokens: float) -> Estimate:
+    if estimate.loss is None or estimate.scheme.name not in laws.laws:
+        return estimate
+    spec, name = estimate.model, estimate.scheme.name
+    counted = spec.parameters_linear if laws.laws[name].counts == "non_embedding" else spec.parameters
+    loss = laws.with_interval(estimate.loss, name, counted, tokens)
+    new = tuple(note for note in loss.notes if note not in estimate.loss.notes)
+    return replace(estimate, loss=loss, notes=estimate.notes + new)
 
 
 def _schemes(request: Mapping[str, Any]) -> list[Scheme]:

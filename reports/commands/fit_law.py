@@ -54,10 +54,9 @@ def fit_law(runs: Path, form: str, output: Path | None, plot: Path | None, check
 
     if output is not None and output.resolve() == runs.resolve():
         raise click.UsageError(f"--output: expected another file than the runs, got '{output}'")
-    size = request.pop("size_column")
     if plot is not None:
         check_kind(plot)  # before the work
-    points = read_runs(runs, request.pop("metric"), size)
+    points = read_runs(runs, request.pop("metric"), request.pop("size_column"))
     law_form = request.pop("law_form")
     options = {**request, "shared": [name.strip() for name in request["shared"].split(",") if name.strip()]}
     fit = fitted(points, law_form, **options)
@@ -66,10 +65,10 @@ def fit_law(runs: Path, form: str, output: Path | None, plot: Path | None, check
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
     if output is not None:
-        write_law(output, fit, Origin.of(runs, size))
+        write_law(output, fit, Origin.of(runs))
     if plot is not None:
-        plot_law(plot, fit, size)
-    _show(fit, size, checks, warnings, form)
+        plot_law(plot, fit)
+    _show(fit, checks, warnings, form)
 
 
 def _checks(fit: Any, options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -90,11 +89,11 @@ def _checks(fit: Any, options: dict[str, Any]) -> tuple[dict[str, Any], list[str
     return found, refused
 
 
-def _show(fit: Any, size: str, checks: dict[str, Any], warnings: list[str], form: str) -> None:
+def _show(fit: Any, checks: dict[str, Any], warnings: list[str], form: str) -> None:
     from ..text import as_markdown, print_json, print_rows
 
     if form == "json":
-        print_json(_payload(fit, size, checks, warnings))
+        print_json(_payload(fit, checks, warnings))
         return
     coefficients, left_out = _coefficient_rows(fit), _check_rows(checks)
     if form == "csv":
@@ -106,7 +105,7 @@ def _show(fit: Any, size: str, checks: dict[str, Any], warnings: list[str], form
         return
     click.echo(_title(fit) + "\n")
     print_rows(tables[0], form, right=("value",))
-    click.echo("\n" + _about(fit, size))
+    click.echo("\n" + _about(fit))
     for rows in tables[1:]:
         click.echo()
         print_rows(rows, form, right=("size", "tokens", "measured", "predicted", "error"))
@@ -120,12 +119,12 @@ def _title(fit: Any) -> str:
     return f"{fit.points.metric} = {law}" + (f", {unit}" if unit else "")
 
 
-def _about(fit: Any, size: str) -> str:
+def _about(fit: Any) -> str:
     from bitsim.energy_tables.units import format_count
 
     points = fit.points
     span = " to ".join(format_count(float(end)) for end in (points.parameters.min(), points.parameters.max()))
-    counted = "parameters without embedding" if size == "non_embedding" else "parameters"
+    counted = "parameters without embedding" if fit.points.counts == "non_embedding" else "parameters"
     followed, agreeing = fit.starts
     noise = "" if math.isnan(fit.noise) else f" Runs lie {fit.noise:.2%} about the law."
     made = "" if fit.resampled is None else f" Intervals: {len(fit.resampled):,} resamples of the {fit.bootstrap}."
@@ -201,7 +200,7 @@ def _check_cells(fit: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _payload(fit: Any, size: str, checks: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
+def _payload(fit: Any, checks: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
     from bitsim.training.law_file import UNITS, summary
 
     schemes = summary(fit)
@@ -214,7 +213,7 @@ def _payload(fit: Any, size: str, checks: dict[str, Any], warnings: list[str]) -
         "form": fit.form,
         "metric": fit.points.metric,
         "unit": UNITS.get(fit.points.metric),
-        "size": size,
+        "size": fit.points.counts,
         "level": fit.level,
         "bootstrap": fit.bootstrap,
         "noise": _finite(fit.noise),

@@ -1,8 +1,6 @@
 """bitsim plan."""
 
-import math
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,9 +8,9 @@ import click
 from ..options import Count, output_format
 
 if TYPE_CHECKING:
-    from bitsim.energy_tables import LossLaw
     from bitsim.simulator.plan import Plan
-    from bitsim.training.law_file import SavedLaw
+
+    from ..chosen_laws import ChosenLaws
 
 
 class Amount(click.ParamType[float]):
@@ -81,15 +79,16 @@ def plan(form: str, schemes: str, laws: tuple[str, ...], **request: Any) -> None
     from bitsim.simulator.plan import DEFAULT_WORKLOAD, NO_LIMITS, Budget, Limits, Service
     from bitsim.simulator.plan import plan as make_plan
 
+    from ..chosen_laws import choose_laws
     from ..plan_screen import print_plan
 
     workload = {name: request[name] for name in ("batch", "prompt_tokens", "new_tokens") if request[name] is not None}
     usual = {name: getattr(DEFAULT_WORKLOAD, name) for name in ("batch", "prompt_tokens", "new_tokens")}
-    chosen, files = _laws(laws, names)
+    chosen = choose_laws(laws, names)
     found = make_plan(
         Budget(*given[0]),
         names,
-        laws=chosen,
+        laws=chosen.laws,
         hardware=request["hardware"],
         devices=request["devices"],
         service=Service(
@@ -97,7 +96,7 @@ def plan(form: str, schemes: str, laws: tuple[str, ...], **request: Any) -> None
         ),
         limits=Limits(request["max_tokens"] or NO_LIMITS.tokens, request["max_size"] or NO_LIMITS.parameters),
     )
-    print_plan(_with_intervals(found, files), form)
+    print_plan(_with_intervals(found, chosen), form)
 
 
 def _refuse_serving_options(request: dict[str, Any]) -> None:
@@ -107,65 +106,11 @@ def _refuse_serving_options(request: dict[str, Any]) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} has no meaning without --served-tokens")
 
 
-def _laws(given: tuple[str, ...], schemes: tuple[str, ...]) -> "tuple[dict[str, LossLaw | str], dict[str, SavedLaw]]":
-    """Read LAW and SCHEME=LAW into laws by scheme, and by scheme the files that they come from.
-
-    A published law without a scheme is FP16's; a file without one is of all schemes it was fitted to.
-    """
-    from bitsim.energy_tables import loss_laws
-
-    laws: dict[str, LossLaw | str] = {}
-    files: dict[str, SavedLaw] = {}
-    for text in given:
-        scheme, _, name = (part.strip() for part in text.rpartition("="))
-        if not name:
-            raise click.UsageError(f"--law: expected LAW or SCHEME=LAW, got '{text[:40]}'")
-        saved = None if name in loss_laws() or not _is_file(name) else _open(name)
-        kinds: tuple[str, ...] = (scheme or "fp16",)
-        if saved is not None and not scheme:
-            kinds = tuple(kind for kind in saved.fit.points.kinds if kind in (*schemes, "fp16"))
-        for kind in kinds:
-            if kind in laws:
-                raise click.UsageError(f"--law: expected one law of {kind[:40]}, got two")
-            laws[kind] = name if saved is None else saved.fit.law(kind, Path(name).name)
-            if saved is not None:
-                files[kind] = saved
-    return laws, files
-
-
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).suffix == ".json" or Path(name).exists()
-    except (OSError, ValueError):  # a name too long for a path, or with a NUL byte
-        return False
-
-
-def _open(name: str) -> "SavedLaw":
-    """Read a file of `bitsim fit-law`, which must be of a loss that other losses compare with."""
-    from bitsim.energy_tables import BitsimError
-    from bitsim.training.law_file import UNITS, read_law
-
-    saved = read_law(Path(name))
-    if UNITS.get(saved.fit.points.metric) != "nats per token":
-        raise BitsimError(f"{name}: expected a law of a loss in nats per token, got one of {saved.fit.points.metric}")
-    return saved
-
-
-def _with_intervals(plan: "Plan", files: "dict[str, SavedLaw]") -> "Plan":
+def _with_intervals(plan: "Plan", chosen: "ChosenLaws") -> "Plan":
     """Take the ranges of losses from the fits, where laws come from files."""
     schemes, notes = [], list(plan.notes)
     for each in plan.schemes:
-        loss = each.loss
-        if each.scheme in files:
-            saved = files[each.scheme]
-            low, value, high = saved.fit.predict(each.run.parameters, each.run.tokens, each.scheme).value
-            if not math.isfinite(high):
-                notes.append(
-                    f"loss law {loss.law} was fitted without resamples: the loss of {each.scheme} has no range"
-                )
-                low = high = value
-            loss = replace(loss, value=value, low=low, high=high)
+        loss = chosen.with_interval(each.loss, each.scheme, each.run.parameters, each.run.tokens)
+        notes += [note for note in loss.notes if note not in each.loss.notes]
         schemes.append(replace(each, loss=loss))
-    if any(saved.origin.size == "non_embedding" for saved in files.values()):
-        notes.append("sizes of a law in parameters without embedding: so are those of the plan, and its compute")
     return replace(plan, schemes=tuple(schemes), notes=tuple(notes))

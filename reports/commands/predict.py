@@ -14,7 +14,7 @@ from ..options import Count, output_format
 @click.option(
     "--law", "laws", multiple=True, metavar="FILE|NAME",
     help="A file of bitsim fit-law, or kaplan, chinchilla, trilm, floatlm, ...; may be given again."
-    " Default: the laws that bitsim estimate takes.",
+    " Default: the published law of each scheme.",
 )  # fmt: skip
 @click.option("--scheme", "schemes", multiple=True, help="Of those that the law knows; may be given again.")
 @output_format

@@ -5,13 +5,18 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import Result
 
 from bitsim.simulator import estimate
+from bitsim.training.fit import fit_law
+from bitsim.training.law_file import Origin, write_law
+from bitsim.training.measured import Measured
 
 Run = Callable[..., Result]
 
@@ -143,8 +148,50 @@ def test_training_and_loss_need_tokens(bitsim: Run) -> None:
     assert bitsim("estimate", "--size", "7B", "--training").exit_code == 2
     found = loaded(bitsim("estimate", "--size", "1B", "--tokens", "300B", "--format", "json"))["estimates"]
     assert found[0]["loss"]["law"] == "chinchilla-besiroglu"
-    assert found[1]["loss"]["law"] == "trilm"
+    assert found[1]["loss"]["law"] == "chinchilla-besiroglu by trilm/floatlm"
     assert found[1]["loss"]["low"] < found[1]["loss"]["value"] < found[1]["loss"]["high"]
+    assert found[0]["loss"]["value"] < found[1]["loss"]["value"]
+    screen = bitsim("estimate", "--size", "1B", "--tokens", "300B").stdout
+    assert "Loss: fp16 by chinchilla-besiroglu; b1.58 by chinchilla-besiroglu by trilm/floatlm" in screen
+
+
+def test_the_loss_by_a_law_from_a_file(bitsim: Run, tmp_path: Path) -> None:
+    sizes = np.tile(np.geomspace(3e5, 5e6, 6), 4)
+    tokens = sizes * np.repeat([10, 40, 10, 40], 6)
+    loss = (1.5 + 60 / sizes**0.3 + 90 / tokens**0.33) * np.repeat([1.0, 1.0, 1.05, 1.05], 6)
+    loss *= 1 + 0.005 * np.random.default_rng(0).standard_normal(len(sizes))
+    points = Measured.of(sizes, loss, tokens, ["fp16"] * 12 + ["b1.58"] * 12, "held_out_loss")
+    fit = fit_law(replace(points, counts="non_embedding"), "chinchilla", resamples=30)
+    law = tmp_path / "law.json"
+    empty: dict[str, tuple[str, ...]] = dict.fromkeys(("data", "data_hash", "tokenizer_hash", "vocab"), ())
+    write_law(law, fit, Origin("runs.csv", empty, {"bitsim": "0"}))
+    asked = ("estimate", "--size", "5M", "--tokens", "50M", "--scheme", "fp16", "--scheme", "b1.58", "--format", "json")
+    found = loaded(bitsim(*asked, "--law", str(law)))
+    for each in found["estimates"]:
+        low, value, high = fit.predict(found["model"]["parameters_linear"], 5e7, each["scheme"]).value
+        assert each["loss"] == {"law": "law.json", "value": value, "low": low, "high": high}
+    named = loaded(bitsim(*asked, "--law", "fp16=chinchilla"))["estimates"]
+    assert [each["loss"]["law"] for each in named] == ["chinchilla", "chinchilla by trilm/floatlm"]
+
+
+@pytest.mark.parametrize(
+    ("law", "complaint"),
+    [
+        (("--law", "trilm"), "loss law trilm: expected a law that knows tokens"),
+        (("--law", "chinchila"), "expected a file of bitsim fit-law or a published law, got 'chinchila'"),
+        (("--law", "chinchilla", "--law", "kaplan"), "--law: expected one law of fp16, got two"),
+    ],
+)
+def test_laws_that_say_nothing_are_refused(bitsim: Run, law: tuple[str, ...], complaint: str) -> None:
+    result = bitsim("estimate", "--size", "7B", "--tokens", "1T", *law)
+    assert result.exit_code in (1, 2)
+    assert complaint in result.stderr
+
+
+def test_a_law_without_tokens(bitsim: Run) -> None:
+    result = bitsim("estimate", "--size", "7B", "--law", "chinchilla")
+    assert result.exit_code == 2
+    assert "it needs --tokens" in result.stderr
 
 
 def test_own_process_node_reaches_the_screen(bitsim: Run, tmp_path: Path) -> None:

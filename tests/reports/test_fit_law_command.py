@@ -134,7 +134,7 @@ def test_the_law_is_saved(bitsim: Run, runs: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     saved = read_law(tmp_path / "law.json")
     assert saved.origin.runs == "runs.csv"
-    assert saved.origin.size == "parameters"
+    assert saved.fit.points.counts == "parameters"
     assert saved.origin.same["tokenizer_hash"] == ("0123abcd",)
     assert saved.fit.resampled is not None
     assert saved.fit.resampled.shape == (30, 6)

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -129,9 +130,10 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         noise = 1 + 0.005 * np.random.default_rng(0).standard_normal(len(sizes))
         loss = (1.5 + 60 / sizes**0.3 + 90 / tokens**0.33) * worse * noise
         points = Measured.of(sizes, loss, tokens, ["fp16"] * 12 + ["b1.58"] * 12, metric)
+        points = replace(points, counts="non_embedding")
         fit = fit_law(points, form, shared=("alpha", "beta") if form == "chinchilla" else (), resamples=resamples)
         empty: dict[str, tuple[str, ...]] = dict.fromkeys(("data", "data_hash", "tokenizer_hash", "vocab"), ())
-        write_law(folder / "law.json", fit, Origin("runs.csv", "non_embedding", empty, {"bitsim": "0"}))
+        write_law(folder / "law.json", fit, Origin("runs.csv", empty, {"bitsim": "0"}))
         return folder / "law.json"
 
     return make
@@ -212,7 +214,10 @@ def test_a_wrong_command_line_is_refused_in_one_line(run: Run, args: tuple[str, 
         (("--flops", "1e21", "--served-tokens", "1M", "--new-tokens", "0"), "new tokens: expected at least 1"),
         (("--flops", "1e21", "--law", "mine.json"), "mine.json: "),
         (("--flops", "1e21", "--law", "."), ".: "),
-        (("--flops", "1e21", "--law", "x" * 5000), "unknown loss law 'xxx"),
+        (
+            ("--flops", "1e21", "--law", "x" * 5000),
+            "--law: expected a file of bitsim fit-law or a published law",
+        ),
         (("--flops", "1e21", "--hardware", "nothing"), "unknown hardware 'nothing'"),
     ],
 )

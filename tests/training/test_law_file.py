@@ -17,7 +17,6 @@ from bitsim.training.measured import Measured
 SIZES = np.geomspace(3e5, 5e6, 8)
 ORIGIN = Origin(
     "runs.csv",
-    "non_embedding",
     {"data": ("corpus",), "data_hash": ("ab",), "tokenizer_hash": ("cd" * 9,), "vocab": ("4096",)},
     {"bitsim": "0"},
 )
@@ -78,7 +77,7 @@ def test_least_squares_and_runs_without_tokens(tmp_path: Path) -> None:
 
 def test_the_file_says_what_it_holds(file: Path) -> None:
     document = json.loads(file.read_text())
-    assert (document["unit"], document["size"]) == ("nats per token", "non_embedding")
+    assert (document["unit"], document["size"]) == ("nats per token", "parameters")
     assert document["summary"]["fp16"]["parameters"] == pytest.approx([3e5, 5e6])
     low, value, high = document["summary"]["fp16"]["coefficients"]["alpha"]
     assert low <= value <= high
@@ -88,7 +87,7 @@ def test_the_file_says_what_it_holds(file: Path) -> None:
 def test_where_runs_come_from(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     path.write_text("scheme,data,tokenizer_hash\nfp16,corpus,0123456789abcdef\nfp16,other,0123456789abcdef\n")
-    origin = Origin.of(path, "parameters")
+    origin = Origin.of(path)
     assert origin.same == {
         "data": ("corpus", "other"), "data_hash": (), "tokenizer_hash": ("0123456789abcdef",), "vocab": ()
     }  # fmt: skip
@@ -114,7 +113,7 @@ def test_a_law_replaces_the_one_before_or_leaves_it(tmp_path: Path) -> None:
         (("form",), "line", "form: expected one of pure-power, power, chinchilla, got 'line'"),
         (("form",), "chinchilla", "names: expected the 9 unknowns of form chinchilla"),
         (("size",), None, "size: expected some text, got nothing"),
-        (("size",), "layers", "size: expected one of non_embedding, parameters, got 'layers'"),
+        (("size",), "layers", "size: expected one of parameters, non_embedding, got 'layers'"),
         (("metric",), 3, "metric: expected some text, got '3'"),
         (("shared",), ["beta"], "shared: expected some of e, a, alpha, got '['beta']'"),
         (("shared",), "alpha", "shared: expected a list of texts, got 'alpha'"),

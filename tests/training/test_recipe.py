@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitsim.energy_tables import BitsimError
-from bitsim.training.recipe import SCHEDULES, Recipe, kaplan_rate, recipe_for
+from bitsim.training.recipe import SCHEDULES, Recipe, compute_batch, compute_rate, kaplan_rate, recipe_for
 
 
 @given(st.sampled_from(sorted(SCHEDULES)), st.integers(2, 5000), st.integers(0, 400))
@@ -68,8 +68,17 @@ def test_changes_win() -> None:
 @given(st.floats(1e3, 1e13))
 def test_default_batch_is_a_power_of_two_within_limits(tokens: float) -> None:
     batch = recipe_for("study", 1e6, tokens).batch_tokens
-    assert 2**13 <= batch <= 2**20
+    assert 2**12 <= batch <= 2**22
     assert math.log2(batch).is_integer()
+
+
+def test_rate_and_batch_are_those_of_the_paper() -> None:
+    # 2401.02954, equation 1, by hand at 1e19 FLOP: 1e19^0.125 = 10^2.375, 1e19^0.3271 = 10^6.2149
+    assert compute_rate(1e19) == pytest.approx(0.3118 / 237.137, rel=1e-5)
+    assert compute_batch(1e19) == pytest.approx(0.2920 * 1_640_210, rel=1e-4)
+    recipe = recipe_for("study", 1e9, 1e19 / 6e9)
+    assert recipe.peak == pytest.approx(0.3118 / 237.137, rel=1e-5)
+    assert recipe.batch_tokens == 2**19
 
 
 @pytest.mark.parametrize(
