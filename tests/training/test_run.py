@@ -317,6 +317,7 @@ def test_tensorboard_hears(request_: Request, means: Means) -> None:
         ({"size": None}, "expected a size or a checkpoint"),
         ({"start": "x"}, "expected a size or a checkpoint"),
         ({"context": 4}, "context: expected 8"),
+        ({"tokens_per_parameter": 0.0}, "tokens per parameter: expected more than 0"),
         ({"size": "10K", "vocab": 300}, "size"),
         ({"size": "many"}, "size: expected"),
         ({"data": "/nothing/here"}, "/nothing/here"),
@@ -329,6 +330,13 @@ def test_absurd_requests_are_refused(changes: dict[str, Any], complaint: str, re
         pytest.skip("this machine has a GPU")
     with pytest.raises(BitsimError, match=complaint):
         train(replace(request_, **changes), means)
+
+
+def test_tokens_follow_from_the_size(request_: Request, means: Means) -> None:
+    record = train(replace(request_, tokens=None, tokens_per_parameter=0.02), means)
+    weights = record["parameters"] - record["other"]
+    assert record["tokens"] == round(0.02 * weights / 512) * 512
+    assert record["tokens_per_parameter"] == pytest.approx(0.02, rel=0.15)
 
 
 def test_micro_batch_must_divide(request_: Request, means: Means) -> None:
