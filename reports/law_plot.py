@@ -1,39 +1,34 @@
 """A fitted law drawn: the runs, each scheme's curve over the size, and the band of its interval."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bitsim.energy_tables import BitsimError
-from bitsim.energy_tables.errors import shown
-from bitsim.energy_tables.units import format_count
-from bitsim.runtime.checkpoints.whole import whole_file
 from bitsim.training.fit import FORMS, Fit
 from bitsim.training.huber import Array
 from bitsim.training.law_file import UNITS
 
-KINDS = ("png", "pdf", "svg")
-_NAMES = {"held_out_loss": "held-out loss", "train_loss": "training loss"}
-_SIZES = {"non_embedding": "parameters without embedding", "parameters": "parameters"}
-# Okabe and Ito's colours, told apart by colour-blind eyes; marks and lines tell the schemes apart in grey.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_MARKS = ("o", "s", "^", "D", "v", "P")
-_LINES = ("-", (0, (6, 2)), (0, (6, 2, 1, 2)), (0, (3, 1.5)), (0, (1, 1)), "-")
+from .laws import SIZES
+from .plot_style import (
+    COLOURS,
+    LINES,
+    MARKS,
+    SMALL,
+    check_kind,
+    draw_band,
+    empty_figure,
+    label_sizes,
+    mark_style,
+    metric_label,
+    plain_frame,
+    save_figure,
+    set_ticks,
+)
+
+__all__ = ["check_kind", "plot_law"]
+
 _BEYOND = 0.5  # decades past the runs, where the law is only said
-
-
-def check_kind(path: Path) -> str:
-    """Return the kind of picture that a name asks for.
-
-    Raises:
-        BitsimError: it is none of `KINDS`.
-    """
-    kind = path.suffix[1:].lower()
-    if kind not in KINDS:
-        raise BitsimError(f"{path}: expected a name that ends in .{', .'.join(KINDS)}, got '{shown(path.suffix)}'")
-    return kind
 
 
 def plot_law(path: Path, fit: Fit) -> None:
@@ -49,36 +44,33 @@ def plot_law(path: Path, fit: Fit) -> None:
     Raises:
         BitsimError: another kind of picture, or the place can't be written to.
     """
-    kind = check_kind(path)
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.4), dpi=200, layout="constrained")
+    check_kind(path)
+    figure = empty_figure()
     axes = figure.add_subplot(xscale="log", yscale="log")
     ratio = _tokens_per_parameter(fit)
     sizes = fit.points.parameters
     span = np.geomspace(sizes.min() * 10 ** (-_BEYOND / 2), sizes.max() * 10**_BEYOND, 200)
     drawn = [
-        _draw_scheme(axes, fit, scheme, index % len(_COLOURS), span, ratio)
+        _draw_scheme(axes, fit, scheme, index % len(COLOURS), span, ratio)
         for index, scheme in enumerate(fit.points.kinds)
     ]
     for ends in ((span[0], sizes.min()), (sizes.max(), span[-1])):
         axes.axvspan(*ends, color="0.5", alpha=0.10, linewidth=0)
     axes.annotate(
         "beyond the runs", (sizes.max(), 1.0), xytext=(4, -5), xycoords=("data", "axes fraction"),
-        textcoords="offset points", fontsize=8, color="0.35", va="top",
+        textcoords="offset points", fontsize=SMALL, color="0.35", va="top",
     )  # fmt: skip
     _label_axes(axes, fit, span, np.concatenate(drawn))
     title = "marks: runs" + ("" if ratio is None else f", moved to {ratio:.3g} tokens per parameter")
     title += "" if fit.resampled is None else f"\nbands: {fit.level * 100:g} % interval of the law"
-    legend = axes.legend(title=title, fontsize=8, title_fontsize=8, frameon=False, loc="best", handlelength=3)
+    legend = axes.legend(title=title, fontsize=SMALL, title_fontsize=SMALL, frameon=False, loc="best", handlelength=3)
     legend.set_alignment("left")
-    with whole_file(path) as part:
-        figure.savefig(part, format=kind)
+    save_figure(path, figure)
 
 
 def _draw_scheme(axes: Any, fit: Fit, scheme: str, index: int, span: Array, ratio: float | None) -> Array:
     """Draw a scheme and return the heights that must be seen: a band that runs off may be cut."""
-    colour, line, mark = _COLOURS[index], _LINES[index], _MARKS[index]
+    colour, line, mark = COLOURS[index], LINES[index], MARKS[index]
     low, mid, high = fit.curve(span, None if ratio is None else ratio * span, scheme)
     where = fit.points.where(scheme)
     at, values = fit.points.parameters[where], fit.points.values[where]
@@ -88,11 +80,9 @@ def _draw_scheme(axes: Any, fit: Fit, scheme: str, index: int, span: Array, rati
         values = values * moved / own
     formula = " + ".join(_term(fit, name, scheme) for name in ("e", "a", "b") if name in FORMS[fit.form])
     if fit.resampled is not None:
-        axes.fill_between(span, low, high, color=colour, alpha=0.18, linewidth=0)
-        for edge in (low, high):
-            axes.plot(span, edge, color=colour, linewidth=0.5, alpha=0.6)
+        draw_band(axes, span, low, high, colour)
     axes.plot(span, mid, color=colour, linestyle=line, linewidth=1.6)
-    marks = {"marker": mark, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6, "color": colour}
+    marks = mark_style(colour, mark)
     axes.plot(at, values, linestyle="none", zorder=3, **marks)
     axes.plot([], [], linestyle=line, linewidth=1.6, label=f"{scheme}: {formula}", **marks)
     return np.concatenate([mid, values])
@@ -110,42 +100,14 @@ def _term(fit: Fit, name: str, scheme: str) -> str:
 
 
 def _label_axes(axes: Any, fit: Fit, span: Array, drawn: Array) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     metric = fit.points.metric
-    unit = UNITS.get(metric, "")
-    name = _NAMES.get(metric, metric.removesuffix("_j").removesuffix("_bytes").replace("_", " "))
-    axes.set_xlabel(f"N, {_SIZES[fit.points.counts]}")
-    axes.set_ylabel(f"{name} ({unit})" if unit else name)
+    axes.set_ylabel(metric_label(metric, UNITS.get(metric, "")))
     room = (drawn.max() / drawn.min()) ** 0.08
     low, high = float(drawn.min() / room), float(drawn.max() * room)
     axes.set_ylim(low, high)
-    axes.set_xlim(span[0], span[-1])
-    for axis, ticks in ((axes.xaxis, _ticks(span[0], span[-1])), (axes.yaxis, _ticks(low, high))):
-        axis.set_major_locator(FixedLocator(ticks))
-        axis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
-    axes.grid(color="0.88", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return 4 to 12 round numbers, as even on a logarithmic axis as round numbers are."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for digits in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)):
-        ticks = [digit * 10.0**power for power in powers for digit in digits]
-        inside = [tick for tick in ticks if low <= tick <= high]
-        if len(inside) >= 4:
-            return inside
-    step = 10.0 ** math.floor(math.log10((high - low) / 4))
-    step *= next(factor for factor in (5, 2, 1) if factor * step * 3.5 <= high - low or factor == 1)
-    return [step * count for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _plain(value: float) -> str:
-    return format_count(value).replace(".00", "").replace(".0", "") if value >= 1e3 else f"{value:.4g}"
+    set_ticks(axes.yaxis, low, high)
+    label_sizes(axes, span[0], span[-1], SIZES[fit.points.counts])
+    plain_frame(axes)
 
 
 def _tokens_per_parameter(fit: Fit) -> float | None:

@@ -14,6 +14,8 @@ from bitsim.training.law_file import UNITS, SavedLaw, read_law
 TOKENS_PER_PARAMETER = 20.0  # where no tokens are given; about Chinchilla's rule (hoffmann2022, Table 3)
 MOST = {"--size": 1e18, "--tokens": 1e21}  # what is asked beyond is a slip of the hand
 FAR = 1.0  # decades outside the runs, beyond which a prediction is a guess
+_AROUND, _STEPS = 3.0, 120  # how far a curve goes past the runs and the model, and in how many steps
+_UNKNOWN = 10.0  # how far it goes where the sizes of the runs are not known
 _SHORT = {"kaplan": "kaplan2020"}
 _SIXTEEN_BITS = ("fp16", "bf16", "fp32")  # train alike, so that one law serves them
 _PAIRS = (("trilm", "floatlm"), ("bitnet-b1", "bitnet-fp16"))  # on the same data: low-bit, and FP16
@@ -31,7 +33,7 @@ _MEASURED_ON = {
     "bitnet-b1": _BITNET,
     "bitnet-fp16": _BITNET,
 }
-_SIZES = {"non_embedding": "parameters without embedding", "parameters": "parameters"}
+SIZES = {"non_embedding": "parameters without embedding", "parameters": "parameters"}
 
 Law = LossLaw | SavedLaw
 
@@ -72,6 +74,27 @@ class Forecast:
     def far(self) -> bool:
         """Tell whether the law is stretched beyond a decade."""
         return max(self.decades_of_size or 0.0, self.decades_of_tokens or 0.0) > FAR
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A law over the size.
+
+    Attributes:
+        forecast: of the model asked about.
+        parameters: size of that model.
+        sizes: rising; that of the model and the ends of the law's runs are among them.
+        tokens: training tokens at each size; None where the law knows none.
+        values: what a forecast says at each size; intervals end in 0 and infinity where there are none.
+        runs: sizes of the smallest and the largest run that the law was fitted on; None where they are not known.
+    """
+
+    forecast: Forecast
+    parameters: float
+    sizes: tuple[float, ...]
+    tokens: tuple[float | None, ...]
+    values: tuple[Interval, ...]
+    runs: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,27 +167,78 @@ def forecasts(
     for option, number in (("--size", parameters), ("--tokens", tokens)):
         if number is not None and not 1 <= number <= MOST[option]:
             raise BitsimError(f"{option}: expected 1 to {MOST[option]:.0e}, got {number:.3g}")
-    found: list[Forecast] = []
+    asked = _asked(names, schemes)
     equals: list[Equal] = []
-    asked = [(name, open_law(name)) for name in names]
+    for name, law in {name: law for law, name, _ in asked}.items():
+        if isinstance(law, SavedLaw):
+            equals += _equal_fitted(law, name, parameters, tokens)
+        else:
+            equals += _equal_published(law, parameters)
+    found = [_forecast(law, name, scheme, parameters, tokens) for law, name, scheme in asked]
+    return found, list(dict.fromkeys(equals))
+
+
+def curves(names: Sequence[str], schemes: Sequence[str], parameters: float, tokens: float | None) -> list[Curve]:
+    """Ask laws about a model, and each about all sizes from below its runs and the model to above them.
+
+    Args:
+        names: laws, as of `forecasts`.
+        schemes: as of `forecasts`.
+        parameters: size of the model.
+        tokens: training tokens of all sizes; by default as many per parameter as the model has.
+
+    Returns:
+        A curve for each forecast, in the same order.
+
+    Raises:
+        BitsimError: as `forecasts`.
+    """
+    found = []
+    for law, name, scheme in _asked(names, schemes):
+        runs = _sizes_of_runs(law, scheme)
+        marked = {parameters, *(runs or (parameters / _UNKNOWN, parameters * _UNKNOWN))}
+        low, high = min(marked) / _AROUND, max(marked) * _AROUND
+        grid = {low * (high / low) ** (step / _STEPS) for step in range(_STEPS + 1)}
+        sizes = tuple(sorted(grid | marked))
+        said = [_forecast(law, name, scheme, size, tokens) for size in sizes]
+        at = said[sizes.index(parameters)]
+        values = tuple(each.value for each in said)
+        found.append(Curve(at, parameters, sizes, tuple(each.tokens for each in said), values, runs))
+    return found
+
+
+def _asked(names: Sequence[str], schemes: Sequence[str]) -> list[tuple[Law, str, str]]:
+    """Return each law that is asked, its name or file, and a scheme that it is asked about."""
+    found: list[tuple[Law, str, str]] = []
     if not names:
         for scheme in schemes or ("fp16", "b1.58"):
             default = law_for(scheme)
             if default is None:
                 raise BitsimError(f"--scheme: expected a scheme with a published law, got '{shown(scheme)}'")
-            found.append(_published(default, scheme, parameters, tokens))
-            equals += _equal_published(default, parameters)
-    for name, law in asked:
+            found.append((default, default.law, scheme))
+    for name in names:
+        law = open_law(name)
         if isinstance(law, SavedLaw):
             wanted = _wanted(schemes, law.fit.points.kinds, name)
-            found += [_fitted(law, name, scheme, parameters, tokens) for scheme in wanted]
-            equals += _equal_fitted(law, name, parameters, tokens)
         else:
             kinds = _SIXTEEN_BITS if law.scheme in _SIXTEEN_BITS else (law.scheme,)
             wanted = _wanted(schemes, kinds, name) if schemes else (law.scheme,)
-            found += [_published(law, scheme, parameters, tokens) for scheme in wanted]
-            equals += _equal_published(law, parameters)
-    return found, list(dict.fromkeys(equals))
+        found += [(law, name, scheme) for scheme in wanted]
+    return found
+
+
+def _forecast(law: Law, name: str, scheme: str, parameters: float, tokens: float | None) -> Forecast:
+    if isinstance(law, SavedLaw):
+        return _fitted(law, name, scheme, parameters, tokens)
+    return _published(law, scheme, parameters, tokens)
+
+
+def _sizes_of_runs(law: Law, scheme: str) -> tuple[float, float] | None:
+    if isinstance(law, SavedLaw):
+        sizes = law.fit.points.parameters[law.fit.points.where(scheme)]
+        return float(sizes.min()), float(sizes.max())
+    low, high = law.valid_parameters_low, law.valid_parameters_high
+    return (low, high) if low and high else None
 
 
 def _wanted(schemes: Sequence[str], kinds: Sequence[str], law: str) -> Sequence[str]:
@@ -194,7 +268,7 @@ def _published(law: LossLaw, scheme: str, parameters: float, tokens: float | Non
         value=Interval.spanning(max(loss.low, 0.0), loss.value, loss.high),
         interval="what the published digits or errors leave open",
         measured_on=_MEASURED_ON.get(law.law) or law.provenance.note or "unknown data",
-        counted=_SIZES[law.counts],
+        counted=SIZES[law.counts],
         tokens=asked or law.tokens,
         decades_of_size=far,
         decades_of_tokens=far_in_tokens,
@@ -219,7 +293,7 @@ def _fitted(law: SavedLaw, name: str, scheme: str, parameters: float, tokens: fl
         value=said.value,
         interval=f"{fit.level * 100:g} % of resamples" if fit.resampled is not None else "none",
         measured_on=law.origin.measured_on,
-        counted=_SIZES[fit.points.counts],
+        counted=SIZES[fit.points.counts],
         tokens=asked,
         decades_of_size=said.decades_of_size,
         decades_of_tokens=None if asked is None else said.decades_of_tokens,

@@ -29,7 +29,7 @@ def _print_screen(plan: Plan) -> None:
     where = plan.hardware.name
     if plan.serving_hardware.name != where:
         where = f"training on {where}, serving on {plan.serving_hardware.name}"
-    print_rows(rows, "table", title=f"Lowest loss for {_amount(plan, plan.budget.amount)}{served}: {where}")
+    print_rows(rows, "table", title=f"Lowest loss for {amount_text(plan, plan.budget.amount)}{served}: {where}")
     screen = console()
     for line in (_verdict(plan), *(f"Note: {note}." for note in plan.notes)):
         screen.print(line)
@@ -56,7 +56,7 @@ def _lines(plan: Plan, each: SchemePlan) -> dict[str, str]:
         lines |= {
             "serving energy": _energy(each.serving_j),
             "serving rent": _money(each.serving_usd),
-            "serving's share": f"{run.serving / run.total:.0%} of {_amount(plan, run.total)}",
+            "serving's share": f"{run.serving / run.total:.0%} of {amount_text(plan, run.total)}",
             "same loss, cheapest to train": _short(plan, each.train_first),
             "  size moved by serving": f"{each.size_moved:.2f}x, saves {each.saved:.0%}",
         }
@@ -83,10 +83,10 @@ def _verdict(plan: Plan) -> str:
 
 
 def _short(plan: Plan, run: Run) -> str:
-    return f"{format_count(run.parameters)} on {format_count(run.tokens)}: {_amount(plan, run.total)}"
+    return f"{format_count(run.parameters)} on {format_count(run.tokens)}: {amount_text(plan, run.total)}"
 
 
-def _amount(plan: Plan, value: float) -> str:
+def amount_text(plan: Plan, value: float) -> str:
     """Write an amount in the unit of the budget."""
     if plan.budget.kind == "flops":
         return f"{value:.3g} FLOP"

@@ -146,6 +146,8 @@ class SchemePlan:
             what its size then costs. Where nothing is served it is `run` itself.
         same_loss: the cheapest run, in training and serving, that reaches the loss of the first scheme's plan; None
             where no run does.
+        law: the loss law that was followed.
+        costs: prices of training and serving in the unit of the budget (middle values).
     """
 
     scheme: str
@@ -161,6 +163,8 @@ class SchemePlan:
     serving_devices: int
     train_first: Run
     same_loss: Run | None
+    law: SchemeLaw
+    costs: Costs
 
     @property
     def wall_s(self) -> Interval:
@@ -274,13 +278,9 @@ def best_run(law: SchemeLaw, costs: Costs, budget: Budget, limits: Limits = NO_L
         BitsimError: even the smallest size is too dear, or the best size is outside 100K to 1000T parameters.
     """
 
-    def tokens_at(parameters: float) -> float:
-        left = budget.amount - costs.serving(parameters)
-        return min(left / costs.training(parameters, 1.0), limits.tokens)
-
     def loss_at(log_size: float) -> float:
         parameters = math.exp(log_size)
-        tokens = tokens_at(parameters)
+        tokens = _tokens_at(costs, budget, parameters, limits)
         return law.loss(parameters, tokens) if tokens >= 1 else math.inf
 
     least, most = math.log(MIN_PARAMETERS), math.log(limits.parameters)
@@ -293,7 +293,35 @@ def best_run(law: SchemeLaw, costs: Costs, budget: Budget, limits: Limits = NO_L
         )
     if limits.parameters == MAX_PARAMETERS and most - at < _NEAR:
         raise BitsimError(f"{what}: expected a budget whose best size is at most 1000T parameters ({law.scheme})")
-    return _run(law, costs, math.exp(at), tokens_at(math.exp(at)))
+    parameters = math.exp(at)
+    return _run(law, costs, parameters, _tokens_at(costs, budget, parameters, limits))
+
+
+def run_of_size(
+    law: SchemeLaw, costs: Costs, budget: Budget, parameters: float, limits: Limits = NO_LIMITS
+) -> Run | None:
+    """Return the run of a size on all tokens that training and serving leave of a budget, and that the limits allow.
+
+    `best_run` is the one with the lowest loss of these.
+
+    Args:
+        law: loss of the scheme.
+        costs: of training and serving, in the unit of the budget.
+        budget: what may be spent.
+        parameters: the size.
+        limits: tokens at hand and largest size.
+
+    Returns:
+        The run; None where the size is above the largest allowed, or the budget does not pay for one token.
+
+    Raises:
+        BitsimError: a size that is not above zero.
+    """
+    check_positive(parameters=parameters)
+    tokens = _tokens_at(costs, budget, parameters, limits)
+    if tokens < 1 or parameters > limits.parameters * (1.0 + _NEAR):
+        return None
+    return _run(law, costs, parameters, tokens)
 
 
 def cheapest_run(law: SchemeLaw, costs: Costs, loss: float, limits: Limits = NO_LIMITS) -> Run | None:
@@ -334,6 +362,12 @@ def lowest(value: Callable[[float], float], low: float, high: float) -> float:
             inner = [inner[1], left + _GOLDEN * (right - left)]
             values = [values[1], value(inner[1])]
     return min((inner[0], inner[1], best), key=value)
+
+
+def _tokens_at(costs: Costs, budget: Budget, parameters: float, limits: Limits) -> float:
+    """Return the tokens that a size can be trained on; below zero where serving alone exceeds the budget."""
+    left = budget.amount - costs.serving(parameters)
+    return min(left / costs.training(parameters, 1.0), limits.tokens)
 
 
 def _run(law: SchemeLaw, costs: Costs, parameters: float, tokens: float) -> Run:
@@ -389,6 +423,8 @@ def _scheme_plan(
         serving_devices=serving.devices_at(run.parameters),
         train_first=run if first is None else _run(law, costs, first.parameters, first.tokens),
         same_loss=cheapest_run(law, costs, goal, limits),
+        law=law,
+        costs=costs,
     )
 
 

@@ -1,6 +1,7 @@
 """bitsim plan."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,8 +54,12 @@ class Amount(click.ParamType[float]):
 @click.option("--new-tokens", type=int, help="Tokens generated, per sequence (default: 128).")
 @click.option("--max-tokens", type=Count(), help="Training tokens at hand.")
 @click.option("--max-size", type=Count(), help="Most parameters that the model may have.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE",
+    help="Draw the lowest loss for the budget over the size, with the laws' bands: .png, .pdf or .svg.",
+)  # fmt: skip
 @output_format
-def plan(form: str, schemes: str, laws: tuple[str, ...], **request: Any) -> None:
+def plan(form: str, schemes: str, laws: tuple[str, ...], plot: Path | None, **request: Any) -> None:
     """Find the size, the training tokens and the scheme that reach the lowest loss for a budget.
 
     With --served-tokens the budget pays for training and for serving: a smaller model, trained for longer, is cheaper
@@ -82,6 +87,10 @@ def plan(form: str, schemes: str, laws: tuple[str, ...], **request: Any) -> None
     from ..chosen_laws import choose_laws
     from ..plan_screen import print_plan
 
+    if plot is not None:
+        from ..plot_style import check_kind
+
+        check_kind(plot)  # before the work
     workload = {name: request[name] for name in ("batch", "prompt_tokens", "new_tokens") if request[name] is not None}
     usual = {name: getattr(DEFAULT_WORKLOAD, name) for name in ("batch", "prompt_tokens", "new_tokens")}
     chosen = choose_laws(laws, names)
@@ -96,7 +105,12 @@ def plan(form: str, schemes: str, laws: tuple[str, ...], **request: Any) -> None
         ),
         limits=Limits(request["max_tokens"] or NO_LIMITS.tokens, request["max_size"] or NO_LIMITS.parameters),
     )
-    print_plan(_with_intervals(found, chosen), form)
+    found = _with_intervals(found, chosen)
+    if plot is not None:
+        from ..plan_plot import plot_plan
+
+        plot_plan(plot, found, chosen)
+    print_plan(found, form)
 
 
 def _refuse_serving_options(request: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """bitsim predict."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,8 +18,14 @@ from ..options import Count, output_format
     " Default: the published law of each scheme.",
 )  # fmt: skip
 @click.option("--scheme", "schemes", multiple=True, help="Of those that the law knows; may be given again.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE",
+    help="Draw the laws over the size, with their bands: .png, .pdf or .svg.",
+)  # fmt: skip
 @output_format
-def predict(size: float, tokens: float | None, laws: tuple[str, ...], schemes: tuple[str, ...], form: str) -> None:
+def predict(
+    size: float, tokens: float | None, laws: tuple[str, ...], schemes: tuple[str, ...], plot: Path | None, form: str
+) -> None:
     """Predict the loss of a model, its interval, and how far outside its runs the law is asked.
 
     Where a law knows two schemes, it also says which ternary model equals an FP16 model of this size.
@@ -29,9 +36,18 @@ def predict(size: float, tokens: float | None, laws: tuple[str, ...], schemes: t
       $ bitsim predict --size 50M --law law.json
       $ bitsim predict --size 3B --law trilm --law floatlm
     """
-    from ..laws import forecasts
+    from ..laws import curves, forecasts
 
+    if plot is not None:
+        from ..plot_style import check_kind
+
+        check_kind(plot)  # before the work
     found, equals = forecasts(laws, schemes, size, tokens)
+    if plot is not None:
+        from ..predict_plot import check_metrics, plot_predictions
+
+        check_metrics(found)
+        plot_predictions(plot, curves(laws, schemes, size, tokens))
     for forecast in found:
         if forecast.far:
             click.echo(f"Warning: {_far(forecast)}", err=True)

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from bitsim.reports.chosen_laws import choose_laws
 from bitsim.reports.cli import OneLineErrors
 from bitsim.reports.commands.plan import plan as command
+from bitsim.reports.plan_plot import PlanCurve, plan_curves
 from bitsim.simulator.compute_optimal import optimal_split
-from bitsim.simulator.plan import Budget, Service, plan
+from bitsim.simulator.plan import NO_LIMITS, Budget, Limits, Plan, Service, best_run, plan, run_of_size
 from bitsim.training.fit import fit_law
 from bitsim.training.law_file import Origin, read_law, write_law
 from bitsim.training.measured import Measured
@@ -219,6 +221,9 @@ def test_a_wrong_command_line_is_refused_in_one_line(run: Run, args: tuple[str, 
             "--law: expected a file of bitsim fit-law or a published law",
         ),
         (("--flops", "1e21", "--hardware", "nothing"), "unknown hardware 'nothing'"),
+        (("--flops", "1e21", "--plot", "plan.jpg"), "plan.jpg: expected a name that ends in .png, .pdf, .svg"),
+        (("--flops", "1e21", "--plot", "plan"), "plan: expected a name that ends in .png, .pdf, .svg, got ''"),
+        (("--flops", "1e21", "--plot", "none/plan.png"), "none/plan.png: No such file or directory"),
     ],
 )
 def test_a_plan_that_cannot_be_made_is_refused_in_one_line(run: Run, args: tuple[str, ...], said: str) -> None:
@@ -234,3 +239,95 @@ def test_help_has_examples_that_run(run: Run) -> None:
     for example in examples:
         assert run(*example.split()).exit_code == 0
     assert all(option.help for option in command.params if isinstance(option, click.Option))
+
+
+@pytest.mark.parametrize(("kind", "first"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_a_picture_is_written_and_the_same_again(run: Run, tmp_path: Path, kind: str, first: bytes) -> None:
+    pictures = [tmp_path / f"{name}.{kind}" for name in ("one", "two")]
+    for picture in pictures:
+        result = run("--flops", "1e21", "--plot", str(picture))
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout == run("--flops", "1e21").stdout
+    one, two = (picture.read_bytes() for picture in pictures)
+    assert one.startswith(first)
+    assert one == two
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def words_of(picture: Path) -> list[str]:
+    return re.findall("<!-- (.*?) -->", picture.read_text(encoding="utf-8"))
+
+
+def test_a_picture_says_what_the_screen_says(run: Run, tmp_path: Path, fitted: Callable[..., Path]) -> None:
+    picture = tmp_path / "plan.svg"
+    rows = words(run("--flops", "1e21", "--plot", str(picture)))
+    found = words_of(picture)
+    assert {"N, parameters", "lowest loss for the budget (nats per token)", "bands: range of the law"} <= {*found}
+    for index, scheme in enumerate(("fp16", "b1.58")):
+        loss, _, _ = rows["loss, nats per token"][index].partition(" ")
+        label = [f"{scheme}: {loss}", f"{rows['size'][index]} on", f"{rows['training tokens'][index]} tokens"]
+        at = found.index(label[0])
+        assert found[at : at + 3] == label
+        assert f"{scheme}: {rows['loss law'][index]}" in found
+    args = ("--budget", "5000usd", "--served-tokens", "10B", "--serving-hardware", "raspberry-pi-5", "--batch", "1")
+    run(*args, "--max-size", "1B", "--plot", str(picture))
+    served = "$5,000, 10.0B tokens served: training on a100-80gb, serving on raspberry-pi-5; marks: best sizes"
+    ends = "; a curve ends where serving takes the budget"
+    assert {served, f"bands: range of the law; dashed: paid for, but beyond the limits{ends}"} <= {*words_of(picture)}
+    for resamples in (30, 0):
+        law = fitted(resamples=resamples)
+        assert run("--flops", "1e15", "--law", str(law), "--plot", str(picture)).exit_code == 0
+        found = words_of(picture)
+        assert {"fp16: law.json", "b1.58: law.json", "N, parameters without embedding"} <= {*found}
+        assert ("bands: range of the law" in found) == bool(resamples)
+
+
+def curves_of(found: Plan, *laws: str) -> list[PlanCurve]:
+    return plan_curves(found, choose_laws(laws, ("fp16", "b1.58")))
+
+
+@pytest.mark.parametrize("limits", [NO_LIMITS, Limits(tokens=1e10), Limits(parameters=2e8), Limits(1e10, 1e8)])
+@pytest.mark.parametrize("service", [Service(), Service(1e11)])
+def test_the_lowest_point_of_a_curve_is_the_plan(limits: Limits, service: Service) -> None:
+    found = plan(Budget("flops", 1e21), service=service, limits=limits)
+    for each, curve in zip(found.schemes, curves_of(found), strict=True):
+        at = curve.sizes.index(each.run.parameters)
+        assert curve.runs[at] == each.run == best_run(each.law, each.costs, found.budget, limits)
+        assert curve.losses[at] == each.loss
+        allowed = [run for run in curve.runs if run is not None]
+        assert min(run.loss for run in allowed) >= each.run.loss * (1 - 1e-12)
+        assert all(run.tokens <= limits.tokens and run.parameters <= limits.parameters * 1.001 for run in allowed)
+        assert all(run.total <= 1e21 * (1 + 1e-9) for run in allowed)
+        assert curve.limited == (limits != NO_LIMITS)
+        for size, run, loss in zip(curve.sizes, curve.runs, curve.without_limits, strict=True):
+            tokens = (1e21 - each.costs.serving(size)) / each.costs.training(size, 1.0)
+            assert loss == pytest.approx(each.law.loss(size, tokens))
+            assert run is None or run.loss >= loss * (1 - 1e-12)
+
+
+def test_a_curve_goes_to_thirty_times_the_best_size_or_ends_where_nothing_is_left() -> None:
+    found = plan(Budget("flops", 1e21))
+    sizes = [each.run.parameters for each in found.schemes]
+    for curve in curves_of(found):
+        assert (curve.sizes[0], curve.sizes[-1]) == (min(sizes) / 30, max(sizes) * 30)
+        assert not curve.ends
+    found = plan(Budget("energy", 3.6e12), service=Service(1e12))
+    for each, curve in zip(found.schemes, curves_of(found), strict=True):
+        assert curve.ends
+        last = curve.sizes[-1]
+        assert each.costs.serving(last) == pytest.approx(3.6e12, rel=1e-6)
+        assert run_of_size(each.law, each.costs, found.budget, last) is not None
+        assert run_of_size(each.law, each.costs, found.budget, last * 1.0001) is None
+
+
+def test_a_curve_of_a_fitted_law_has_the_range_of_the_fit(fitted: Callable[..., Path]) -> None:
+    path = str(fitted())
+    chosen = choose_laws((path,), ("fp16", "b1.58"))
+    fit = read_law(Path(path)).fit
+    found = plan(Budget("flops", 1e15), laws=chosen.laws)
+    for curve in plan_curves(found, chosen):
+        for run, loss in list(zip(curve.runs, curve.losses, strict=True))[::20]:
+            assert run is not None
+            assert loss is not None
+            expected = fit.predict(run.parameters, run.tokens, curve.best.scheme).value
+            assert (loss.low, loss.value, loss.high) == tuple(expected)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,10 @@ from click.testing import CliRunner, Result
 from bitsim.energy_tables import loss_laws
 from bitsim.reports.cli import OneLineErrors
 from bitsim.reports.commands.predict import predict
-from bitsim.simulator.loss_laws import law_for, loss_nats
+from bitsim.reports.law_plot import plot_law
+from bitsim.reports.laws import curves
+from bitsim.reports.plot_style import apart, round_numbers, style_of
+from bitsim.simulator.loss_laws import law_for, loss_nats, predict_loss
 from bitsim.training.fit import Fit, fit_law
 from bitsim.training.law_file import Origin, write_law
 from bitsim.training.measured import Measured
@@ -44,14 +48,16 @@ def answer(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
-def saved(tmp_path: Path, form: str = "power", resamples: int = 60, kinds: list[str] = KINDS) -> tuple[Path, Fit]:
+def saved(
+    tmp_path: Path, form: str = "power", resamples: int = 60, kinds: list[str] = KINDS, metric: str = "held_out_loss"
+) -> tuple[Path, Fit]:
     random = np.random.default_rng(0)
     tokens = SIZES * np.tile([10, 40, 20], 4)
     loss = np.where(np.array(KINDS) == "fp16", 1.5 + 60 / SIZES**0.3, 1.6 + 75 / SIZES**0.3)
     if form == "chinchilla":
         loss += 300 / tokens**0.4
     loss *= np.exp(0.003 * random.standard_normal(len(loss)))
-    points = replace(Measured.of(SIZES, loss, tokens, kinds, "held_out_loss"), counts="non_embedding")
+    points = replace(Measured.of(SIZES, loss, tokens, kinds, metric), counts="non_embedding")
     fit = fit_law(points, form, resamples=resamples)
     write_law(tmp_path / "law.json", fit, ORIGIN)
     return tmp_path / "law.json", fit
@@ -177,6 +183,8 @@ def test_csv_and_markdown(bitsim: Run) -> None:
         (("--size", "1B", "--law", "no.json"), 1, "no.json: no such file"),
         (("--size", "1B", "--law", "trilm", "--scheme", "fp16"), 1, "one of law trilm: b1.58, got 'fp16'"),
         (("--size", "1B", "--scheme", "w4a16"), 1, "--scheme: expected a scheme with a published law, got 'w4a16'"),
+        (("--size", "1B", "--plot", "a.jpg"), 1, "a.jpg: expected a name that ends in .png, .pdf, .svg, got '.jpg'"),
+        (("--size", "70B", "--plot", "none/a.svg"), 1, "none/a.svg: No such file or directory"),
     ],
 )  # fmt: skip
 def test_wrong_requests(bitsim: Run, args: tuple[str, ...], status: int, said: str) -> None:
@@ -199,3 +207,104 @@ def test_a_damaged_law(bitsim: Run, tmp_path: Path) -> None:
 
 def test_help_shows_how(bitsim: Run) -> None:
     assert "$ bitsim predict --size 70B --tokens 2T" in bitsim("--help").stdout
+
+
+@pytest.mark.parametrize(("kind", "first"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_a_picture_is_written_and_the_same_again(bitsim: Run, tmp_path: Path, kind: str, first: bytes) -> None:
+    pictures = [tmp_path / f"{name}.{kind}" for name in ("one", "two", "three", "four")]
+    for picture in pictures[:2]:
+        result = bitsim("--size", "3B", "--plot", picture)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout == bitsim("--size", "3B").stdout
+    assert pictures[0].read_bytes().startswith(first)
+    _, fit = saved(tmp_path)
+    for picture in pictures[2:]:
+        plot_law(picture, fit)  # that of bitsim fit-law
+    one, two, three, four = (picture.read_bytes() for picture in pictures)
+    assert one == two
+    assert three == four
+
+
+def words_of(picture: Path) -> list[str]:
+    return re.findall("<!-- (.*?) -->", picture.read_text(encoding="utf-8"))
+
+
+def test_a_picture_says_what_the_screen_says(bitsim: Run, tmp_path: Path) -> None:
+    picture = tmp_path / "predict.svg"
+    said = answer(bitsim("--size", "70B", "--tokens", "2T", "--plot", picture, "--format", "json"))
+    found = words_of(picture)
+    assert [f"{row['value']:.4g}" for row in said["predictions"]] == ["1.965", "2.04"]
+    expected = {"70.0B", "1.965", "2.04", "N, parameters", "loss (nats per token)", "b1.58: trilm, 300B tokens"}
+    assert expected | {"fp16: chinchilla-besiroglu, 2.00T tokens"} <= {*found}
+    path, _ = saved(tmp_path, "chinchilla")
+    law = tmp_path / "of $5 and $6.json"
+    path.rename(law)
+    bitsim("--size", "8M", "--law", law, "--law", "trilm", "--law", "spectra-1.1", "--plot", picture)
+    assert {
+        "b1.58: of $5 and $6.json, 20 tokens per parameter",
+        "b1.58: spectra-1.1, 20 tokens per parameter, sizes of its runs unknown",
+        "bands: 90 % of resamples / what the published digits or errors leave open",
+        "N, parameters as each law counts them",
+        "loss (nats per token)",
+    } <= {*(word.replace(r"\$", "$") for word in words_of(picture))}
+
+
+def test_files_of_one_name_are_told_apart(bitsim: Run, tmp_path: Path) -> None:
+    picture, (path, _) = tmp_path / "predict.svg", saved(tmp_path, resamples=0)
+    other = tmp_path / ("a" * 60) / path.name
+    other.parent.mkdir()
+    other.write_bytes(path.read_bytes())
+    assert bitsim("--size", "1M", "--law", path, "--law", other, "--plot", picture).exit_code == 0
+    names = [word for word in words_of(picture) if word.startswith("fp16: ")]
+    assert names[1] == f"fp16: ...{'a' * 41}/law.json, tokens as its runs"
+    assert len(set(names)) == 2
+    assert not [word for word in words_of(picture) if word.startswith("bands")]
+
+
+def test_what_is_drawn_is_what_is_predicted(tmp_path: Path) -> None:
+    for tokens in (2e12, None):
+        for curve in curves(("trilm", "floatlm", "chinchilla", "kaplan", "spectra-1.1"), (), 7e10, tokens):
+            law = loss_laws()[{"kaplan": "kaplan2020"}.get(curve.forecast.law, curve.forecast.law)]
+            known = law.valid_parameters_low, law.valid_parameters_high
+            assert curve.runs == (known if all(known) else None)
+            assert curve.values[curve.sizes.index(7e10)] == curve.forecast.value
+            assert list(curve.sizes) == sorted(curve.sizes)
+            assert not curve.runs or {*curve.runs} <= {*curve.sizes}
+            for size, at, value in zip(curve.sizes, curve.tokens, curve.values, strict=True):
+                asked = tokens or 20 * size
+                assert at == (law.tokens or asked)
+                loss = predict_loss(law, size, asked)
+                assert loss is not None
+                assert tuple(value) == (loss.low, loss.value, loss.high)
+    path, fit = saved(tmp_path, "chinchilla")
+    for curve in curves((str(path),), (), 1e9, 2e10):
+        assert curve.runs == pytest.approx((3e5, 5e6))
+        for size, value in list(zip(curve.sizes, curve.values, strict=True))[::30]:
+            assert value == fit.predict(size, 2e10, curve.forecast.scheme).value
+
+
+def test_laws_of_different_metrics_are_not_drawn_together(bitsim: Run, tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, metric="bits_per_byte", resamples=0)
+    picture = tmp_path / "predict.png"
+    asked = ("--size", "1M", "--law", "trilm", "--law", path)
+    said = f"--plot: expected laws of one metric, got loss (trilm) and bits_per_byte ({path})"
+    refused(bitsim(*asked, "--plot", picture), 1, said)
+    assert not picture.exists()
+    assert bitsim(*asked).exit_code == 0
+    assert bitsim("--size", "1M", "--law", path, "--plot", picture).exit_code == 0
+
+
+def test_levels_are_parted() -> None:
+    assert apart([0.5, 0.2, 0.9], 0.1) == [0.5, 0.2, 0.9]
+    assert apart([0.5, 0.5, 0.5], 0.1) == pytest.approx([0.4, 0.5, 0.6])
+    assert apart([0.52, 0.3, 0.48, 0.34], 0.1) == pytest.approx([0.56, 0.26, 0.46, 0.36])
+    crowd = apart([0.5 + 0.001 * index for index in range(9)], 0.05)
+    assert np.diff(crowd) == pytest.approx(0.05)
+
+
+def test_ticks_and_styles() -> None:
+    for low, high in ((1e5, 1e7), (3e5, 9e5), (1.0, 1e18), (2.0, 2.2), (1e9, 3e10)):
+        ticks = round_numbers(low, high)
+        assert 3 <= len(ticks) <= 9
+        assert low <= ticks[0] < ticks[-1] <= high
+    assert len({style_of(index) for index in range(36)}) == 36
