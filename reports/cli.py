@@ -16,8 +16,10 @@ from .commands.fit_law import fit_law
 from .commands.hardware import hardware
 from .commands.ladder import ladder
 from .commands.plan import plan
+from .commands.plot import plot
 from .commands.predict import predict
 from .commands.quantize import quantize
+from .commands.report import report
 from .commands.run import run
 from .commands.sweep import sweep
 from .commands.tables import cite, tables
@@ -92,6 +94,8 @@ for _command in (
     fit_law,
     predict,
     plan,
+    report,
+    plot,
     validate,
 ):
     cli.add_command(_command)

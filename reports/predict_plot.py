@@ -57,6 +57,15 @@ def plot_predictions(path: Path, curves: Sequence[Curve]) -> None:
         BitsimError: laws of different metrics, another kind of picture, or the place can't be written to.
     """
     check_kind(path)
+    save_figure(path, draw_predictions(curves))
+
+
+def draw_predictions(curves: Sequence[Curve]) -> Any:
+    """Return a matplotlib figure of laws, as `plot_predictions` saves it.
+
+    Raises:
+        BitsimError: laws of different metrics.
+    """
     check_metrics([curve.forecast for curve in curves])
     figure = empty_figure(4.4 + 0.15 * len(curves))
     axes = figure.add_subplot(xscale="log", yscale="log")
@@ -80,7 +89,7 @@ def plot_predictions(path: Path, curves: Sequence[Curve]) -> None:
     marks = [(curve.parameters, curve.forecast.value.mid) for curve in curves]
     label_marks(axes, marks, [f"{value:.4g}" for _, value in marks])
     legend_above(figure, _about(curves))
-    save_figure(path, figure)
+    return figure
 
 
 def _quantity(forecast: Forecast) -> str:

@@ -38,7 +38,7 @@ MIN_PARAMETERS, MAX_PARAMETERS = 1e5, 1e15
 _VOCAB = 32000  # Llama 2's
 _FULL_VOCAB_FROM = 777.9e6  # the shape of 2402.17764's 700M: 679.5M linear weights and 2 x 32000 x 1536
 _SMALL_VOCAB_FROM = 100e6  # below, the vocabulary shrinks with the model: 2,000 tokens at 1M
-_STEP = math.log(1.005)  # sizes are taken in steps of 0.5 %, wider than what rounding the FFN width can undo
+SIZE_STEP = math.log(1.005)  # sizes are taken in steps of 0.5 %, wider than what rounding the FFN width can undo
 _SOURCES = ("touvron2023llama", "ma2024era", "grattafiori2024llama3")
 _LEAST_LINEAR, _LEAST_HIDDEN = 25e3, 32  # where the row of shapes for a given vocabulary begins
 _FINE = 1.0025  # linear weights from one candidate of that row to the next
@@ -59,7 +59,7 @@ def spec_for_size(size: str | float) -> ModelSpec:
         BitsimError: not a number, or outside 100K to 1000T parameters.
     """
     asked = _asked(size)
-    wanted = math.exp(round(math.log(asked) / _STEP) * _STEP)
+    wanted = math.exp(round(math.log(asked) / SIZE_STEP) * SIZE_STEP)
     linear_weights, vocab = _split(wanted)
     exact_hidden = _interpolate(linear_weights, 2)
     layers, hidden = max(round(_interpolate(linear_weights, 1)), 1), _whole_heads(exact_hidden)

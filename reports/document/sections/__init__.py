@@ -1,0 +1,1 @@
+"""The sections of a report: what each says, in words, tables and drawings."""
