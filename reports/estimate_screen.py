@@ -14,9 +14,8 @@ from rich.text import Text
 from bitsim.energy_tables import Interval, weakest
 from bitsim.energy_tables.units import format_count, format_ratio, format_si
 from bitsim.simulator import Estimate, ModelSpec
-from bitsim.simulator.paper_energy import paper_energy, paper_ratio_per_product
 
-from .estimate_json import arithmetic
+from .headline import shrinkage
 
 LEFT_OUT = (
     "cooling and the rest of the server, loading the model, idle time between requests, and the quality that each "
@@ -230,23 +229,9 @@ def _paper_table(estimates: list[Estimate], width: int) -> Table:
 
 def _headline(estimates: Sequence[Estimate]) -> Any:
     """Say how far the papers' ratio shrinks once everything is counted."""
-    by_scheme = {estimate.scheme.name: estimate for estimate in reversed(estimates)}
-    full, ternary = by_scheme.get("fp16"), by_scheme.get("b1.58")
-    if full is None or ternary is None:
+    steps = shrinkage(estimates)
+    if not steps:
         return Text()
-    table, node = full.table, full.node
-    narrow, wide = (paper_ratio_per_product(table, node, accumulate) for accumulate in ("int8", "int32"))
-    passes = [paper_energy(full.model, e.scheme, table, node, 512).total_j for e in (full, ternary)]
-    steps = (
-        (narrow, f"one product at {node}, with the 8-bit addition that the papers count"),
-        (wide, "one product, with the 32-bit addition that exact sums need"),
-        (
-            passes[0] / passes[1],
-            'all arithmetic of a 512-token pass, the papers\' "end-to-end" energy (--energy paper)',
-        ),
-        (arithmetic(full).mid / arithmetic(ternary).mid, "all arithmetic here"),
-        (full.token_energy_j["total"].mid / ternary.token_energy_j["total"].mid, "a new token, with memory and power"),
-    )
     text = Text("What is left of the headline", style="bold")
     for ratio, what in steps:
         text.append(f"\n{format_ratio(ratio):>8}  ", style="bold green").append(what, style="not bold")

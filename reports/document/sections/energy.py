@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from bitsim.simulator import Estimate, estimate
-from bitsim.simulator.paper_energy import paper_energy, paper_ratio_per_product
+from bitsim.simulator.paper_energy import paper_energy
 
 from ...estimate_json import arithmetic
+from ...headline import PAPER_TOKENS
 from ..parts import Cell, Section, Table
 from . import cells
-from .case import TERNARY, Case, on
+from .case import Case, on
 
-PAPER_TOKENS = 512  # of the pass that the papers count
 _PARTS = {
     "arithmetic_linear": "layers",
     "arithmetic_attention": "attention",
@@ -52,27 +52,6 @@ def section(case: Case) -> Section:
         if name in first.labels
     )
     return Section("energy", "Energy", text, tables, drawings, (f"{rests}.", *missing))
-
-
-def shrinkage(estimates: Sequence[Estimate]) -> list[tuple[float, str]]:
-    """Return how many times FP16 costs what ternary does, from the papers' headline down to a new token here.
-
-    The same steps as "What is left of the headline" of `bitsim estimate`; none without both schemes.
-    """
-    by_scheme = {each.scheme.name: each for each in reversed(estimates)}
-    full, ternary = by_scheme.get("fp16"), by_scheme.get(TERNARY)
-    if full is None or ternary is None:
-        return []
-    table, node = full.table, full.node
-    narrow, wide = (paper_ratio_per_product(table, node, accumulate) for accumulate in ("int8", "int32"))
-    passes = [paper_energy(full.model, e.scheme, table, node, PAPER_TOKENS).total_j for e in (full, ternary)]
-    return [
-        (narrow, f"one product at {node}, with the 8-bit addition that the papers count"),
-        (wide, "one product, with the 32-bit addition that exact sums need"),
-        (passes[0] / passes[1], f"all arithmetic of a {PAPER_TOKENS}-token pass, the papers' “end-to-end” energy"),
-        (arithmetic(full).mid / arithmetic(ternary).mid, "all arithmetic of this workload, in full"),
-        (full.token_energy_j["total"].mid / ternary.token_energy_j["total"].mid, "a new token, with memory and power"),
-    ]
 
 
 def _components(case: Case) -> Table:

@@ -8,10 +8,10 @@ from bitsim.energy_tables.units import format_count, format_ratio, format_si
 from bitsim.simulator import Estimate
 
 from ...estimate_json import arithmetic
+from ...headline import shrinkage
 from ..parts import Drawing, Headline, Number, Section
 from . import cells
 from .case import TERNARY, Case, called, drawing, is_size, load_of, named, on, title_on
-from .energy import shrinkage
 from .loss import compare
 
 _EQUAL = 5e-3  # relative difference below which two numbers are called equal
