@@ -46,8 +46,10 @@ def label_dots(axes: Any, dots: Sequence[Dots]) -> None:
 
     if not dots:
         return
-    taken = [Text.get_window_extent(text) for text in axes.texts]  # without their leading lines
-    points = np.concatenate([axes.transData.transform([(dot.x, dot.y) for dot in dots]), _along(axes)])
+    level = [text for text in axes.texts if not text.get_rotation()]
+    taken = [Text.get_window_extent(text) for text in level]  # without their leading lines
+    slanted = [_slanted(text) for text in axes.texts if text.get_rotation()]
+    points = np.concatenate([axes.transData.transform([(dot.x, dot.y) for dot in dots]), _along(axes), *slanted])
     for group in _groups(axes, dots):
         colours = list(dict.fromkeys(dot.colour for dot in group))
         text = axes.annotate(
@@ -110,6 +112,22 @@ def _along(axes: Any) -> Array:
         ends = axes.transData.transform(line.get_xydata())
         found += [start + shares * (end - start) for start, end in pairwise(ends)]
     return np.concatenate(found)
+
+
+def _slanted(text: Any) -> Array:
+    """Return points (of the screen) all over a text that is turned about its anchor. Shape: (points, 2)."""
+    from matplotlib.text import Text
+
+    angle = text.get_rotation()
+    text.set_rotation(0)
+    size = Text.get_window_extent(text)
+    text.set_rotation(angle)
+    anchor = text.axes.transData.transform(text.xy) + np.array(text.xyann) * text.figure.dpi / 72
+    bottom = -size.height if text.get_va() == "top" else 0.0
+    across = np.linspace(-size.width / 2, size.width / 2, _ON_A_LINE)  # centred on its anchor
+    level = np.stack(np.meshgrid(across, np.linspace(bottom, bottom + size.height, 3)), axis=-1).reshape(-1, 2)
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    return np.asarray(level @ np.array([[cosine, sine], [-sine, cosine]]) + anchor)
 
 
 def _moved(box: Any, left: float, middle: float) -> Any:
