@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,18 @@ def load_hardware(name_or_file: str) -> HardwareProfile:
     names = hardware_names()
     lowered = name_or_file.strip().casefold()
     if lowered in names:
-        return read_profile(DATA / "hardware" / f"{lowered}.toml")
+        return _shipped(lowered)
     if name_or_file.endswith(".toml"):
         return read_profile(Path(name_or_file))
     raise BitsimError(
         f"unknown hardware '{name_or_file[:60]}'{suggestion(name_or_file, names)}"
         " (bitsim hardware list; or give a .toml file)"
     )
+
+
+@cache
+def _shipped(name: str) -> HardwareProfile:
+    return read_profile(DATA / "hardware" / f"{name}.toml")
 
 
 def read_profile(path: Path) -> HardwareProfile:
