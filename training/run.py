@@ -122,6 +122,7 @@ def _train(
     loss = float(loop.evaluate(_sequences(data, "held_out", request))["eval_loss"])
     record = _record(request, recipe, pace, data, size, model, outcome)
     record |= {"run": request.name, "held_out_loss": loss, "bits_per_byte": _bits_per_byte(loss, data)}
+    record["unigram_loss"] = data.unigram_loss()
     record |= {"energy_j": joules[0], "energy_source": joules[1]}
     whole = loop.whole_model()
     if whole is not None:

@@ -86,7 +86,11 @@ def _lines(record: dict[str, Any], output: str) -> list[tuple[str, str]]:
             f"{record['tokens']:,} tokens of {record['data']}, {record['steps']:,} steps, {_time(record['seconds'])}, "
             f"{speed}",
         ),
-        ("held out", f"{record['held_out_loss']:.4f} nats per token, {record['bits_per_byte']:.4f} bits per byte"),
+        (
+            "held out",
+            f"{record['held_out_loss']:.4f} nats per token, {record['bits_per_byte']:.4f} bits per byte; "
+            f"each token's frequency alone: {record['unigram_loss']:.4f} nats",
+        ),
         ("energy", joules if isinstance(joules, str) else f"{joules:,.0f} J ({record['energy_source']})"),
         ("next", f'bitsim run "It is" --model {folder}/model'),
     ]

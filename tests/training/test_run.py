@@ -82,6 +82,14 @@ def test_bits_per_byte_are_those_of_the_text(whole: tuple[Path, dict[str, Any]])
     assert record["bits_per_byte"] == pytest.approx(expected)
 
 
+def test_what_frequencies_alone_tell(whole: tuple[Path, dict[str, Any]]) -> None:
+    output, record = whole
+    folder = next((output / "data").glob("*/data.json")).parent
+    train_tokens, held = (np.fromfile(folder / f"{side}.tokens", np.uint16) for side in ("train", "held_out"))
+    odds = [(np.sum(train_tokens == token) + 1) / (len(train_tokens) + record["vocab"]) for token in held]
+    assert record["unigram_loss"] == pytest.approx(-np.mean(np.log(odds)))
+
+
 def test_model_runs(whole: tuple[Path, dict[str, Any]]) -> None:
     output, record = whole
     model = load(output / record["run"] / "model", threads=1)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from .tokens import Side, Tokens, map_tokens, write_tokens
 
 _VERSION = 1  # of the folder's format
 _SIDES = ("train", "held_out")
+_PIECE = 2**24  # tokens that are counted at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +64,21 @@ class Prepared:
     def documents(self) -> int:
         """Documents on both sides."""
         return self.train_documents + self.held_out_documents
+
+    def unigram_loss(self) -> float:
+        """Return the held-out loss (nats per token) of foretelling each token by how often training text has it alone.
+
+        What a model is to be well below. Each token counts as seen once more, so that none is impossible.
+        """
+        seen = self._counts(self.train) + 1.0
+        held = self._counts(self.held_out)
+        return float(held @ (math.log(seen.sum()) - np.log(seen)) / held.sum())
+
+    def _counts(self, tokens: Tokens) -> npt.NDArray[np.float64]:
+        counts = np.zeros(self.vocab)
+        for start in range(0, len(tokens), _PIECE):
+            counts += np.bincount(tokens[start : start + _PIECE], minlength=self.vocab)
+        return counts
 
 
 def prepare(
