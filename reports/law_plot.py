@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bitsim.training.fit import FORMS, Fit
+from bitsim.training.fitted import FORMS, Fit
 from bitsim.training.huber import Array
 from bitsim.training.law_file import UNITS
 

@@ -90,8 +90,8 @@ def scheme_laws(schemes: tuple[str, ...], laws: Mapping[str, LossLaw | str] | No
 
     Args:
         schemes: names of schemes.
-        laws: a law or its name by scheme, such as those of one `training.fit.Fit` of both schemes. A scheme that is not
-            in it takes FP16's by way of the twins, and FP16 takes `DEFAULT_LAW`.
+        laws: a law or its name by scheme, such as those of one `training.fitted.Fit` of both schemes. A scheme that
+            is not in it takes FP16's by way of the twins, and FP16 takes `DEFAULT_LAW`.
 
     Raises:
         BitsimError: an unknown law, one that knows no tokens, a scheme without a law, or a law without its scheme.

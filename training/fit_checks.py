@@ -9,7 +9,8 @@ from scipy import stats
 
 from bitsim.energy_tables import BitsimError, Interval
 
-from .fit import Fit, Scale, check_points, fit_law, natural_terms
+from .fit import Scale, check_points, fit_law
+from .fitted import Fit, natural_terms
 from .huber import Array, minimise, predictions
 from .measured import Measured
 

@@ -17,7 +17,8 @@ from bitsim.energy_tables.records import read_text
 from bitsim.energy_tables.tables import SIZE_COUNTS
 from bitsim.runtime.checkpoints.whole import whole_file
 
-from .fit import BOOTSTRAPS, FORMS, Fit
+from .fit import BOOTSTRAPS
+from .fitted import FORMS, Fit
 from .huber import Array
 from .measured import Measured
 from .records import versions

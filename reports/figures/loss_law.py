@@ -16,7 +16,7 @@ from .lines import draw_mark
 
 if TYPE_CHECKING:
     from bitsim.simulator.loss_laws import Loss
-    from bitsim.training.fit import Fit
+    from bitsim.training.fitted import Fit
     from bitsim.training.measured import Measured
 
     from ..chosen_laws import ChosenLaws

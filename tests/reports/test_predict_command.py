@@ -21,7 +21,8 @@ from bitsim.reports.law_plot import plot_law
 from bitsim.reports.laws import curves
 from bitsim.reports.plot_style import apart, round_numbers, style_of
 from bitsim.simulator.loss_laws import law_for, loss_nats, predict_loss
-from bitsim.training.fit import Fit, fit_law
+from bitsim.training.fit import fit_law
+from bitsim.training.fitted import Fit
 from bitsim.training.law_file import Origin, write_law
 from bitsim.training.measured import Measured
 

@@ -13,7 +13,8 @@ from refusals import refusal
 
 from bitsim.simulator.compute_optimal import optimal_split
 from bitsim.simulator.loss_laws import loss_nats
-from bitsim.training.fit import FORMS, Fit, fit_law
+from bitsim.training.fit import fit_law
+from bitsim.training.fitted import FORMS, Fit
 from bitsim.training.huber import Array
 from bitsim.training.measured import Measured
 

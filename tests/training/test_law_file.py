@@ -10,7 +10,8 @@ import pytest
 from refusals import refusal
 
 from bitsim.energy_tables import BitsimError
-from bitsim.training.fit import FORMS, Fit, fit_law
+from bitsim.training.fit import fit_law
+from bitsim.training.fitted import FORMS, Fit
 from bitsim.training.law_file import Origin, read_law, summary, write_law
 from bitsim.training.measured import Measured
 

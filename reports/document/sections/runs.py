@@ -18,7 +18,7 @@ from . import cells
 from .case import draw_all, drawing
 
 if TYPE_CHECKING:
-    from bitsim.training.fit import Fit
+    from bitsim.training.fitted import Fit
 
 _FORM, _METRIC = "power", "held_out_loss"
 _LOSS = "nats per token"
