@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import Count
+from ..question_options import DEFAULT_SCHEMES, FILE, question_options
 
 if TYPE_CHECKING:
     from ..document.question import Question
     from ..figures import Figure
 
-_FILE = click.Path(path_type=Path)
-_DEFAULT_SCHEMES = ("fp16", "b1.58")
 _TABLE = ".csv"
 _ANY_SIZE = "7B"  # of a figure whose numbers depend on no model
 
@@ -20,27 +18,9 @@ _ANY_SIZE = "7B"  # of a figure whose numbers depend on no model
 @click.command(short_help="One figure as SVG, PNG or PDF, or its numbers.")
 @click.argument("name", required=False)
 @click.option("--list", "listed", is_flag=True, help="Print the figures' names and what they show.")
-@click.option("-o", "--output", type=_FILE, metavar="FILE", help="A .svg, .png or .pdf; with --data, a .csv.")
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="A .svg, .png or .pdf; with --data, a .csv.")
 @click.option("--data", is_flag=True, help="Print the figure's numbers as CSV instead, in SI units.")
-@click.option("--size", help="Number of parameters, such as 350M, 70B or 1T: a LLaMA shape of that size.")
-@click.option("--model", help="A preset, a folder with a config.json, a config.json, or a .csv of models.")
-@click.option("--scheme", "schemes", multiple=True, help="fp16, b1.58, ... (repeatable; default: fp16 and b1.58).")
-@click.option(
-    "--hardware", "machines", multiple=True,
-    help="Name or .toml file (repeatable; default: a100-80gb, as many as FP16 needs).",
-)  # fmt: skip
-@click.option("--batch", type=int, default=1, show_default=True, help="Sequences side by side.")
-@click.option("--prompt-tokens", type=int, default=512, show_default=True, help="Tokens read, per sequence.")
-@click.option("--new-tokens", type=int, default=128, show_default=True, help="Tokens generated, per sequence.")
-@click.option("--context", type=int, help="Tokens in the KV cache at the end (default: prompt and new tokens).")
-@click.option("--tokens", type=Count(), help="Training tokens, such as 2T (default: 20 per parameter).")
-@click.option(
-    "--law", "laws", multiple=True, metavar="LAW",
-    help="Loss law: a name, or a file of bitsim fit-law; or SCHEME=LAW (repeatable; default: as bitsim plan).",
-)  # fmt: skip
-@click.option("--runs", type=_FILE, metavar="FILE", help="The runs.csv of a ladder.")
-@click.option("--measured", type=_FILE, metavar="FILE", help="The JSON of bitsim bench --model --format json.")
-@click.option("--region", default="world", show_default=True, help="Grid that cost-regions points out: us, eu, ...")
+@question_options
 def plot(
     name: str | None, listed: bool, output: Path | None, data: bool, size: str | None, model: str | None, **request: Any
 ) -> None:
@@ -61,8 +41,8 @@ def plot(
             raise click.UsageError("NAME: expected the name of a figure (bitsim plot --list)")
         _print_names(FIGURES)
         return
-    _check_output(output, data)
     figure = _figure(FIGURES, name)
+    _check_output(output, data)
     rows = figure.rows(_question(figure, size, model, request))
     if data:
         _write_data(rows, output)
@@ -108,7 +88,7 @@ def _question(figure: "Figure", size: str | None, model: str | None, request: di
 
     return Question(
         spec=_spec(figure, size, model, request),
-        schemes=tuple(dict.fromkeys(request["schemes"])) or _DEFAULT_SCHEMES,
+        schemes=tuple(dict.fromkeys(request["schemes"])) or DEFAULT_SCHEMES,
         machines=tuple(dict.fromkeys(request["machines"])),
         workload=make_workload(request["batch"], request["prompt_tokens"], request["new_tokens"], request["context"]),
         tokens=request["tokens"],

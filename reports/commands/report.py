@@ -9,45 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import Count
+from ..question_options import DEFAULT_SCHEMES, FILE, question_options
 
 if TYPE_CHECKING:
     from ..document.question import Question
 
-_FILE = click.Path(path_type=Path)
 _PAPERS = ("a4", "us-letter")
 _MODEL_ONLY = ("schemes", "machines", "batch", "prompt_tokens", "new_tokens", "context", "tokens", "region")
-_DEFAULT_SCHEMES = ("fp16", "b1.58")
 
 
 @click.command(short_help="A report to hand on: PDF and HTML.")
-@click.option("-o", "--output", type=_FILE, metavar="FILE", help="The PDF to write.")
-@click.option("--html", type=_FILE, metavar="FILE", help="Write one self-contained HTML file (too).")
-@click.option("--size", help="Number of parameters, such as 350M, 70B or 1T: a LLaMA shape of that size.")
-@click.option("--model", help="A preset, a folder with a config.json, a config.json, or a .csv of models.")
-@click.option("--scheme", "schemes", multiple=True, help="fp16, b1.58, ... (repeatable; default: fp16 and b1.58).")
-@click.option(
-    "--hardware", "machines", multiple=True,
-    help="Name or .toml file (repeatable; the first is that of the first page; default: a100-80gb, as many as FP16"
-    " needs).",
-)  # fmt: skip
-@click.option("--batch", type=int, default=1, show_default=True, help="Sequences side by side.")
-@click.option("--prompt-tokens", type=int, default=512, show_default=True, help="Tokens read, per sequence.")
-@click.option("--new-tokens", type=int, default=128, show_default=True, help="Tokens generated, per sequence.")
-@click.option("--context", type=int, help="Tokens in the KV cache at the end (default: prompt and new tokens).")
-@click.option("--tokens", type=Count(), help="Training tokens, such as 2T (default: 20 per parameter).")
-@click.option(
-    "--law", "laws", multiple=True, metavar="LAW",
-    help="Loss law: a name, or a file of bitsim fit-law; or SCHEME=LAW (repeatable; default: as bitsim plan).",
-)  # fmt: skip
-@click.option("--runs", type=_FILE, metavar="FILE", help="The runs.csv of a ladder; without a model, a report of it.")
-@click.option(
-    "--measured", type=_FILE, metavar="FILE",
-    help="The JSON of bitsim bench --model --format json: predicted beside measured.",
-)  # fmt: skip
-@click.option(
-    "--region", default="world", show_default=True, help="Grid for carbon and electricity: world, us, eu, ..."
-)
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="The PDF to write.")
+@click.option("--html", type=FILE, metavar="FILE", help="Write one self-contained HTML file (too).")
+@question_options
 @click.option("--paper", type=click.Choice(_PAPERS), default="a4", show_default=True, help="Size of the PDF's pages.")
 @click.pass_context
 def report(call: click.Context, /, output: Path | None, html: Path | None, **request: Any) -> None:
@@ -68,18 +42,21 @@ def report(call: click.Context, /, output: Path | None, html: Path | None, **req
     if len(set(files)) < len(files):
         raise click.UsageError("--output, --html, --runs and --measured: expected different files")
     with _progress() as tell:
-        for path in (output, html):
-            _check_place(path)
+        _check_place(output, ".pdf")
+        _check_place(html, ".html", ".htm")
         question = _question(call, request)
         _write(question, output, html, tell)
 
 
-def _check_place(path: Path | None) -> None:
-    """Refuse a place that can't be written to before the work, not after it."""
+def _check_place(path: Path | None, *endings: str) -> None:
+    """Refuse a place that can't be written to, or another kind of file, before the work, not after it."""
     from bitsim.energy_tables import BitsimError
+    from bitsim.energy_tables.errors import shown
 
     if path is not None and (path.is_dir() or not path.parent.is_dir()):
         raise BitsimError(f"{path}: expected the name of a file in a folder that exists")
+    if path is not None and path.suffix.lower() not in endings:
+        raise BitsimError(f"{path}: expected a name that ends in {endings[0]}, got '{shown(path.suffix)}'")
 
 
 def _write(question: "Question", output: Path | None, html: Path | None, tell: Callable[[str], None]) -> None:
@@ -113,7 +90,7 @@ def _question(call: click.Context, request: Mapping[str, Any]) -> "Question":
     workload = make_workload(request["batch"], request["prompt_tokens"], request["new_tokens"], request["context"])
     return Question(
         spec=spec,
-        schemes=tuple(dict.fromkeys(request["schemes"])) or _DEFAULT_SCHEMES,
+        schemes=tuple(dict.fromkeys(request["schemes"])) or DEFAULT_SCHEMES,
         machines=tuple(dict.fromkeys(request["machines"])),
         workload=workload,
         tokens=request["tokens"],

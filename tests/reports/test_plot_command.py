@@ -92,6 +92,7 @@ def test_figures_of_no_model_need_none(bitsim: Run, tmp_path: Path) -> None:
     ("args", "status", "message"),
     [
         (["energy-part", "-o", "x.svg"], 1, "did you mean 'energy-parts'?"),
+        (["energy-part", "--size", "7B"], 1, "did you mean 'energy-parts'?"),
         (["zzz", "-o", "x.svg"], 1, "known: energy-parts"),
         (["energy-parts", "--size", "7B", "-o", "x.gif"], 1, "expected a name that ends in .png, .pdf, .svg"),
         (["energy-parts", "--size", "7B"], 2, "give --output"),

@@ -139,3 +139,12 @@ def test_a_place_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     result = run(*TINY, "-o", tmp_path / "no" / "a.pdf")
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("option", "file", "kind"), [("-o", "a.txt", ".pdf"), ("--html", "a.pdf", ".html")])
+def test_another_kind_of_file_is_refused(run: Run, tmp_path: Path, option: str, file: str, kind: str) -> None:
+    place = tmp_path / file
+    result = run("--size", "1B", option, str(place))
+    assert result.exit_code == 1
+    assert f"expected a name that ends in {kind}, got '{place.suffix}'" in result.stderr
+    assert not place.exists()
