@@ -41,7 +41,7 @@ def test_a_curve_ends_as_its_record_says(record: dict[str, Any]) -> None:
     assert losses[-1] == record["train_loss"]
     # It begins as a model that knows nothing, and ends well below what frequencies alone tell.
     assert losses[0] == pytest.approx(math.log(record["vocab"]), abs=0.2)
-    assert record["held_out_loss"] < UNIGRAM - 1
+    assert record["held_out_loss"] < UNIGRAM - 0.5
 
 
 def test_twins_learnt_the_same_in_the_same_way() -> None:
