@@ -51,7 +51,7 @@ class _Folder:
         self.config = model_config(config, str(file))
         self._folder = folder
         self._quantisation = quantisation(config, str(file))
-        self._tensors = _tensors(folder)
+        self._tensors = folder_tensors(folder)
         self._widths = {matrix.name: (matrix.outputs, matrix.inputs) for matrix in self.config.spec.linears()}
         self._check()
         self.text = folder_text_rules(folder, config, self.config.spec.vocab)
@@ -160,7 +160,7 @@ def _signs(stored: Stored) -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
     return weights
 
 
-def _tensors(folder: Path) -> dict[str, Stored]:
+def folder_tensors(folder: Path) -> dict[str, Stored]:
     """Return all tensors of a folder: of model.safetensors, or of the files that the index names."""
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if whole.is_file():
