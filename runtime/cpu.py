@@ -13,6 +13,7 @@ from numba.core.codegen import get_host_cpu_features
 
 _HWCAP = 16  # getauxval's key
 _HWCAP_ASIMDDP = 1 << 20  # Linux, arch/arm64/include/uapi/asm/hwcap.h: the SDOT instruction
+_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18  # Linux, arch/x86/include/uapi/asm/prctl.h
 _DOT_PRODUCT = """
 declare i32 @llvm.vector.reduce.add.v16i32(<16 x i32>)
 define i32 @dot(<16 x i8> %a, <16 x i8> %b) {
@@ -39,6 +40,8 @@ def features() -> frozenset[str]:
     if text is None:
         text = "" if named else get_host_cpu_features()
     found = {feature[1:] for feature in text.split(",") if feature.startswith("+")}
+    if "amx-tile" in found and not may_use_tiles():
+        found = {feature for feature in found if not feature.startswith("amx")}
     if platform.machine() in ("aarch64", "arm64"):
         found |= {"neon"}  # every 64-bit ARM has it
         target = settings.CPU_NAME if named else llvm.get_host_cpu_name()
@@ -51,6 +54,13 @@ def features() -> frozenset[str]:
 def converts_half() -> bool:
     """Whether compiled code may use instructions for IEEE half precision; without, LLVM calls functions not there."""
     return "f16c" in features() or "neon" in features()
+
+
+def may_use_tiles() -> bool:
+    """Ask Linux to let this process use the tile registers of AMX, which it does not do by itself; whether it may."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return False
+    return int(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA)) == 0
 
 
 def has_dot_product() -> bool:

@@ -6,7 +6,7 @@ from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import suggestion
 
 from .. import cpu
-from . import avx2, avx512, maddubs, neon, portable, reference, sdot, vnni
+from . import amx, avx2, avx512, maddubs, neon, portable, reference, sdot, vnni
 from .kernel import Kernel
 
 # The best first, and after them those that multiply, for comparison.
@@ -18,6 +18,7 @@ KERNELS: dict[str, Kernel] = {
         neon.KERNEL,
         portable.KERNEL,
         reference.KERNEL,
+        amx.KERNEL,
         vnni.KERNEL,
         maddubs.KERNEL,
         sdot.KERNEL,

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from llvmlite import ir
+
 from .vector import I16X32, I32X16, U8X64, call, instruction
 
 
@@ -27,3 +29,27 @@ def dot_bytes(typing: Any, total: Any, unsigned: Any, signed: Any) -> Any:
         return call(builder, "llvm.x86.avx512.vpdpbusd.512", I32X16.llvm, list(arguments))
 
     return I32X16(total, unsigned, signed), generate
+
+
+@instruction
+def interleave_words_low(typing: Any, left: Any, right: Any) -> Any:
+    """interleave_words_low(left, right): vpunpcklwd, left[0], right[0], left[1], ... of each quarter's lower half."""
+    return _interleaved_words(left, right, 0)
+
+
+@instruction
+def interleave_words_high(typing: Any, left: Any, right: Any) -> Any:
+    """interleave_words_high(left, right): vpunpckhwd, the same of each quarter's upper half."""
+    return _interleaved_words(left, right, 4)
+
+
+def _interleaved_words(left: Any, right: Any, start: int) -> Any:
+    if not left == right == I16X32:
+        return None
+    order = [quarter + start + step // 2 + step % 2 * 32 for quarter in range(0, 32, 8) for step in range(8)]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), 32), order)
+        return builder.shuffle_vector(arguments[0], arguments[1], mask)
+
+    return I16X32(left, right), generate
