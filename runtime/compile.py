@@ -21,7 +21,7 @@ def _use_cache_folder() -> None:
         settings.CACHE_DIR = str(Path(user_cache_dir("bitsim")) / "numba" / _state_of_sources())
 
 
-_NOTHING_COMPILED = ("checkpoints", "generation")  # folders whose files can't change compiled code
+_NOTHING_COMPILED = ("checkpoints", "generation", "serving")  # folders whose files can't change compiled code
 
 
 def _state_of_sources() -> str:

@@ -12,7 +12,7 @@ from bitsim.energy_tables.errors import shown
 from ..heads.head import Ids
 from ..model.config import TextRules
 from .template_sandbox import SandboxedTemplate
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, TooLong
 
 Message = Mapping[str, Any]  # "role" and "content" at least
 
@@ -77,7 +77,7 @@ class ChatTemplate:
         ]
         tokens = np.concatenate(coded)
         if limit is not None and len(tokens) > limit:
-            raise BitsimError(f"the conversation has {len(tokens):,} tokens, more than the {limit:,} there is room for")
+            raise TooLong(f"the conversation has {len(tokens):,} tokens, more than the {limit:,} there is room for")
         return tokens
 
 

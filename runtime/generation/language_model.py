@@ -23,6 +23,10 @@ class Sequence(Protocol):
         """Forget all but the first `length` tokens."""
         ...
 
+    def copy_from(self, other: Any, length: int) -> None:
+        """Become a copy of the first `length` tokens of another sequence of the same model."""
+        ...
+
 
 class LanguageModel(Protocol):
     """A decoder-only model.
@@ -54,11 +58,15 @@ class LanguageModel(Protocol):
         """Return an empty sequence with room for `capacity` tokens, at most the context."""
         ...
 
-    def step(self, parts: list[tuple[Any, Ids]]) -> Float32:
+    def step(self, parts: list[tuple[Any, Ids]], last: list[int] | None = None) -> Float32:
         """Append tokens to each sequence, in one pass over the weights.
 
+        Args:
+            parts: sequences, and what each goes on with.
+            last: of how many of each part's last tokens the states are wanted, none allowed; 1 of each without.
+
         Returns:
-            The hidden state after the last norm of each part's last token: (parts, hidden).
+            The hidden states after the last norm of those tokens, in their order: (states, hidden).
         """
         ...
 

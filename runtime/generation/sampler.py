@@ -32,16 +32,16 @@ class Sampler:
         self._random = np.random.Generator(np.random.PCG64(self.settings.seed))
         self._seen = set(prompt) if settings.repetition_penalty > 1 else None
 
-    @property
-    def question(self) -> Question:
-        """What must be known for the next draw.
+    def question(self, ahead: Sequence[int] = ()) -> Question:
+        """Return what must be known for the next draw, or for that after some tokens `ahead`.
 
         With a penalty that only lowers logits (p >= 1), the k largest after it are among the k + n largest before it,
         n being the number of penalised tokens: at least k of those k + n are not penalised and stay as they are, and
         whatever is not among the k + n was no larger than they (nor of lower id where equal) and has not grown.
         The same holds for the single one that is k = 1, greedy.
         """
-        settings, penalised = self.settings, len(self._seen or ())
+        settings = self.settings
+        penalised = 0 if self._seen is None else len(self._seen.union(ahead))
         count = 1 if settings.greedy else settings.top_k
         if count:  # with a penalty rounded up, so that fewer different questions reach the head
             return Question(count=count if not penalised else 1 << (count + penalised - 1).bit_length())
@@ -89,17 +89,60 @@ def _nucleus(candidates: Candidates, share: float) -> Candidates:
     return sampling.top_p(sampling.ordered(candidates), share, total)
 
 
-def choose(head: Head, hidden: Float32, samplers: Sequence[Sampler]) -> list[int]:
-    """Draw a token for each row of `hidden` (sequences, hidden); equal questions reach the head together."""
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What is drawn for one answer: the next token, and as long as they are those of `drafts`, the ones after it."""
+
+    sampler: Sampler
+    drafts: Sequence[int] = ()
+
+    @property
+    def questions(self) -> list[Question]:
+        """What must be known, in the order of the tokens."""
+        return [self.sampler.question(self.drafts[:count]) for count in range(len(self.drafts) + 1)]
+
+    def tokens(self, answers: Sequence[Candidates]) -> list[int]:
+        """Draw, given the answers to `questions`: the sampler draws what it would one token at a time, and no more."""
+        tokens = [self.sampler.pick(answers[0])]
+        for draft, answer in zip(self.drafts, answers[1:], strict=True):
+            if tokens[-1] != draft:
+                break
+            tokens.append(self.sampler.pick(answer))
+        return tokens
+
+
+def choose(head: Head, hidden: Float32, draws: Sequence[Draw]) -> list[list[int] | BitsimError]:
+    """Draw one token or more for each answer; equal questions reach the head together.
+
+    Args:
+        head: of the model.
+        hidden: the states of each answer's last token, and then of its drafts: (states, hidden).
+        draws: the answers.
+
+    Returns:
+        The tokens of each, or why there are none.
+    """
+    questions = [question for draw in draws for question in draw.questions]
     rows: dict[Question, list[int]] = {}
-    for row, sampler in enumerate(samplers):
-        rows.setdefault(sampler.question, []).append(row)
-    tokens = [0] * len(samplers)
+    for row, question in enumerate(questions):
+        rows.setdefault(question, []).append(row)
+    answers: dict[int, Candidates] = {}
     for question, asking in rows.items():
-        answers = _ask(head, hidden[asking], question)
-        for row, answer in zip(asking, answers, strict=True):
-            tokens[row] = samplers[row].pick(answer)
-    return tokens
+        answers.update(zip(asking, _ask(head, hidden[asking], question), strict=True))
+    drawn: list[list[int] | BitsimError] = []
+    start = 0
+    for draw in draws:
+        end = start + len(draw.drafts) + 1
+        drawn.append(_drawn(draw, [answers[row] for row in range(start, end)]))
+        start = end
+    return drawn
+
+
+def _drawn(draw: Draw, answers: Sequence[Candidates]) -> list[int] | BitsimError:
+    try:
+        return draw.tokens(answers)
+    except BitsimError as error:
+        return error
 
 
 def _ask(head: Head, hidden: Float32, question: Question) -> list[Candidates]:

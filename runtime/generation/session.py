@@ -4,7 +4,9 @@ Requests come and go between steps, so a server can batch continuously. An answe
 the session.
 """
 
+import time
 from collections.abc import Iterable
+from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,12 +15,14 @@ from bitsim.energy_tables import BitsimError
 
 from ..heads.head import Ids
 from .language_model import LanguageModel, Sequence
-from .sampler import Sampler, choose
+from .lookup import Lookup
+from .sampler import Draw, Sampler, choose
 from .sampling import Sampling
+from .speculation import MOST, Speculation
 from .stop_strings import StopStrings
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, TooLong
 
-PREFILL = 512  # tokens of a prompt that one step reads, so that a long one does not hold up the others
+PREFILL = 512  # tokens of one step, so that long prompts do not hold up the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,30 @@ class Piece:
     finish: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one step did for one answer.
+
+    Attributes:
+        request: its number.
+        pieces: a token or more, or none if the answer can't go on.
+        drafted: guesses that the step took along.
+        accepted: those of them that were right.
+        error: why the answer can't go on.
+    """
+
+    request: int
+    pieces: list[Piece]
+    drafted: int = 0
+    accepted: int = 0
+    error: BitsimError | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether this was the answer's last step."""
+        return self.error is not None or self.pieces[-1].finish is not None
+
+
 class _Answer:
     """One request on its way."""
 
@@ -68,27 +96,59 @@ class _Answer:
     ) -> None:
         self.number = number
         self.sequence = sequence
-        self._room = room
         self.sampler = Sampler(request.sampling, tokens.tolist())
-        self._unread = tokens[sequence.length :]
+        self.lookup: Lookup | None = None
+        self._room = room
+        self._tokens: list[int] = tokens.tolist()
+        self._prompt = len(tokens)
         self._left = request.max_new_tokens
         self._ends = {*tokenizer.rules.eos, *(tokenizer.token(text) for text in request.stop)}
         self._decoder = tokenizer.decoder()
         self._stops = StopStrings(request.stop)
 
-    def next_part(self) -> tuple[Sequence, Ids]:
-        """Return the tokens that the next step reads."""
-        now, self._unread = np.split(self._unread, [PREFILL])
-        return self.sequence, now
+    @property
+    def unread(self) -> int:
+        """Tokens that the sequence does not hold yet."""
+        return len(self._tokens) - self.sequence.length
 
     @property
     def reading(self) -> bool:
-        """Whether the prompt has not been read to its end."""
-        return len(self._unread) > 0
+        """Whether no token has been drawn yet."""
+        return len(self._tokens) == self._prompt
 
-    def advance(self, token: int) -> Piece:
-        """Take the token drawn."""
-        self._unread = np.array([token])
+    def next_tokens(self, most: int) -> list[int]:
+        """Return the next tokens to read."""
+        start = self.sequence.length
+        return self._tokens[start : start + most]
+
+    def chances(self) -> list[float]:
+        """Return how likely guesses at the next tokens are right: no more than there is room and use for."""
+        if self.lookup is None:
+            self.lookup = Lookup(self._tokens)
+        most = min(MOST, self._room - len(self._tokens), MOST if self._left is None else self._left - 1)
+        return self.lookup.chances(most)
+
+    def guesses(self, count: int) -> list[int]:
+        """Return guesses at the next tokens."""
+        return self.lookup.guesses(count) if self.lookup and count else []
+
+    def advance(self, drawn: list[int] | BitsimError, guesses: list[int]) -> Outcome:
+        """Take the tokens drawn, up to one that ends the answer, and forget guesses that were not among them."""
+        if isinstance(drawn, BitsimError):
+            return Outcome(self.number, [], len(guesses), error=drawn)
+        self.sequence.truncate(self.sequence.length - len(guesses) + len(drawn) - 1)
+        pieces: list[Piece] = []
+        for token in drawn:
+            pieces.append(self._take(token))
+            if pieces[-1].finish:
+                break
+        return Outcome(self.number, pieces, len(guesses), len(drawn) - 1)
+
+    def _take(self, token: int) -> Piece:
+        """Take one token."""
+        self._tokens.append(token)
+        if self.lookup:
+            self.lookup.add(token)
         self._left = None if self._left is None else self._left - 1
         ended = token in self._ends
         text = "" if ended else self._stops.feed(self._decoder.feed(token))
@@ -104,18 +164,43 @@ class _Answer:
             return "stop"
         if self._left == 0:
             return "length"
-        return "context" if self.sequence.length >= self._room else None
+        return "context" if len(self._tokens) > self._room else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one answer brings to a step: tokens to read, and guesses at those after them."""
+
+    answer: _Answer
+    tokens: list[int]
+    guesses: list[int]
+    wanted: int  # states that tokens are drawn from: none while there is more of the prompt to read
 
 
 class Session:
     """Answers in progress on one model."""
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer | None = None) -> None:
-        """Make an empty session; without a tokenizer the model's own is read."""
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer | None = None,
+        *,
+        prefill: int = PREFILL,
+        speculation: Speculation | None = None,
+    ) -> None:
+        """Make an empty session.
+
+        Args:
+            model: what answers.
+            tokenizer: the model's; read here without.
+            prefill: tokens of prompts that one step reads, all together; those of answers in progress count too.
+            speculation: says how many guessed tokens a step takes along; none without. Answers do not depend on it.
+        """
         self.model = model
         self.tokenizer = tokenizer or Tokenizer(model.text)
         self._answers: list[_Answer] = []
         self._added = 0
+        self._prefill, self._speculation = prefill, speculation
 
     @property
     def active(self) -> bool:
@@ -138,7 +223,7 @@ class Session:
         """
         tokens = prompt_tokens(self.model, self.tokenizer, request.prompt)
         if sequence is None:
-            sequence = self.model.sequence(self._capacity(len(tokens), request.max_new_tokens))
+            sequence = self.model.sequence(room_for(self.model.context, len(tokens), request.max_new_tokens))
         room = min(sequence.capacity, self.model.context)
         if not sequence.length < len(tokens) <= room:
             raise BitsimError(f"the prompt has {len(tokens):,} tokens, the sequence room for {room:,}")
@@ -147,37 +232,90 @@ class Session:
         return self._added - 1
 
     def step(self) -> list[Piece]:
-        """Read the next tokens of every answer; return a piece of each whose prompt has been read."""
+        """Read the next tokens of every answer; return the pieces of those whose prompt has been read.
+
+        Raises:
+            BitsimError: an answer can't go on: the model computes what are no numbers.
+        """
+        pieces: list[Piece] = []
+        for outcome in self.advance():
+            if outcome.error:
+                raise outcome.error
+            pieces += outcome.pieces
+        return pieces
+
+    def advance(self) -> list[Outcome]:
+        """Do a step; what can't go on leaves the session, the others do not notice."""
         if not self._answers:
             return []
-        hidden = self.model.step([answer.next_part() for answer in self._answers])
-        ready = [row for row, answer in enumerate(self._answers) if not answer.reading]
-        answers = [self._answers[row] for row in ready]
-        tokens = choose(self.model.head, hidden[ready], [answer.sampler for answer in answers])
-        pieces = [answer.advance(token) for answer, token in zip(answers, tokens, strict=True)]
-        self.drop(piece.request for piece in pieces if piece.finish)
-        return pieces
+        start = time.perf_counter()
+        parts = self._parts()
+        read = [(part.answer.sequence, np.array(part.tokens + part.guesses)) for part in parts]
+        hidden = self.model.step(read, [part.wanted for part in parts])
+        drawing = [part for part in parts if part.wanted]
+        drawn = choose(self.model.head, hidden, [Draw(part.answer.sampler, part.guesses) for part in drawing])
+        if self._speculation and not any(part.answer.reading for part in parts):
+            self._speculation.note(len(hidden), time.perf_counter() - start)
+        outcomes = [part.answer.advance(tokens, part.guesses) for part, tokens in zip(drawing, drawn, strict=True)]
+        self.drop(outcome.request for outcome in outcomes if outcome.ended)
+        return outcomes
+
+    def _parts(self) -> list[_Part]:
+        """Return what the next step reads: of every answer in progress, and of prompts as much as fits."""
+        reading = [answer for answer in self._answers if answer.reading]
+        writing = [answer for answer in self._answers if not answer.reading]
+        guesses = self._guesses(writing) if not reading else [[] for _ in writing]
+        parts = [
+            _Part(answer, answer.next_tokens(1), guess, len(guess) + 1)
+            for answer, guess in zip(writing, guesses, strict=True)
+        ]
+        unread = [answer.unread for answer in reading]
+        for answer, count in zip(reading, shares(unread, max(1, self._prefill - len(writing))), strict=True):
+            if count:
+                parts.append(_Part(answer, answer.next_tokens(count), [], int(count == answer.unread)))
+        return parts
+
+    def _guesses(self, writing: list[_Answer]) -> list[list[int]]:
+        if self._speculation is None:
+            return [[] for _ in writing]
+        counts = self._speculation.counts([answer.chances() for answer in writing])
+        return [answer.guesses(count) for answer, count in zip(writing, counts, strict=True)]
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Leave answers unfinished; those that are no more are passed over."""
         gone = set(numbers)
         self._answers = [answer for answer in self._answers if answer.number not in gone]
 
-    def _capacity(self, prompt: int, new: int | None) -> int:
-        """Return the room to ask for: no more than needed, no more than the context; the last token is not read."""
-        return self.model.context if new is None else min(prompt + new - 1, self.model.context)
+
+def room_for(context: int, prompt: int, new: int | None) -> int:
+    """Return the room to ask for: no more than needed, no more than the context; the last token is not read."""
+    return context if new is None else min(prompt + new - 1, context)
 
 
-def prompt_tokens(model: LanguageModel, tokenizer: Tokenizer, prompt: str | Ids) -> Ids:
-    """Return the tokens of a prompt: one at least, all known to the model, no more than its context."""
+def shares(unread: Several[int], budget: int) -> list[int]:
+    """Return how many tokens of each prompt a step reads, of so many left, the oldest first.
+
+    Half of the budget goes to the oldest, so that each gets done, and the rest to the shortest, so that none waits long
+    that could be done soon.
+    """
+    given = [0] * len(unread)
+    order = [(0, -(-budget // 2)), *((at, budget) for at in sorted(range(len(unread)), key=unread.__getitem__))]
+    for at, most in order if unread else []:
+        given[at] += min(unread[at] - given[at], most, budget - sum(given))
+    return given
+
+
+def prompt_tokens(model: LanguageModel, tokenizer: Tokenizer, prompt: str | Ids, context: int | None = None) -> Ids:
+    """Return the tokens of a prompt: one at least, all known to the model, no more than its context or a lower one."""
+    limit = model.context if context is None else min(context, model.context)
     if isinstance(prompt, str):
-        tokens = tokenizer.encode(prompt, bos=True, limit=model.context)
+        tokens = tokenizer.encode(prompt, bos=True, limit=limit)
     else:
         tokens = np.asarray(prompt, np.int64)
     if not len(tokens):
         tokens = start_tokens(tokenizer)
-    if len(tokens) > model.context:
-        raise BitsimError(f"the prompt has {len(tokens):,} tokens, more than the model's context of {model.context:,}")
+    if len(tokens) > limit:
+        raise TooLong(f"the prompt has {len(tokens):,} tokens, more than the model's context of {limit:,}")
     return check_tokens(model, tokens)
 
 

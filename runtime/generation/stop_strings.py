@@ -12,7 +12,7 @@ class StopStrings:
         """Take the strings; an empty one is refused."""
         if not all(strings):
             raise BitsimError("stop: expected a text, got an empty one")
-        self._strings = tuple(strings)
+        self._searches = [_Search(string) for string in dict.fromkeys(strings)]
         self._held = ""
         self.found = False
 
@@ -20,12 +20,13 @@ class StopStrings:
         """Take more text; return what surely comes before any stop string. After one is `found` nothing comes."""
         if self.found:
             return ""
+        before = len(self._held)
+        places = [before + place for search in self._searches if (place := search.feed(text)) is not None]
         text = self._held + text
-        places = [place for string in self._strings if (place := text.find(string)) >= 0]
         if places:
             self.found, self._held = True, ""
             return text[: min(places)]
-        kept = max((_overlap(text, string) for string in self._strings), default=0)
+        kept = max((search.begun for search in self._searches), default=0)
         self._held = text[len(text) - kept :]
         return text[: len(text) - kept]
 
@@ -35,7 +36,28 @@ class StopStrings:
         return held
 
 
-def _overlap(text: str, string: str) -> int:
-    """Return how many characters at the end of the text begin the string."""
-    longest = min(len(text), len(string) - 1)
-    return next((count for count in range(longest, 0, -1) if text.endswith(string[:count])), 0)
+class _Search:
+    """Looks for one string, each character once, however long the string is.
+
+    D. E. Knuth, J. H. Morris, V. R. Pratt, "Fast pattern matching in strings", SIAM J. Comput. 6, 1977.
+    """
+
+    def __init__(self, string: str) -> None:
+        self._string = string
+        self._shorter = [0]  # of each beginning, the length of the longest shorter one that it ends with
+        self.begun = 0  # characters at the end of the text that begin the string
+        for character in string[1:]:
+            self._shorter.append(self._next(self._shorter[-1], character))
+
+    def feed(self, text: str) -> int | None:
+        """Take more text; return where the string begins, counted from the start of `text`, or None."""
+        for place, character in enumerate(text):
+            self.begun = self._next(self.begun, character)
+            if self.begun == len(self._string):
+                return place + 1 - self.begun
+        return None
+
+    def _next(self, begun: int, character: str) -> int:
+        while begun and self._string[begun] != character:
+            begun = self._shorter[begun - 1]
+        return begun + (self._string[begun] == character)

@@ -21,6 +21,10 @@ _BYTE = re.compile("<0x[0-9A-F]{2}>")  # a token that stands for one byte
 _switch = threading.Lock()  # held while a tokenizer is told whether to see control tokens, and used so
 
 
+class TooLong(BitsimError):  # noqa: N818
+    """A text has more tokens than there is room for."""
+
+
 class Tokenizer:
     """Encodes and decodes as a model's rules say."""
 
@@ -50,7 +54,7 @@ class Tokenizer:
             coded.insert(0, self.rules.bos)
         tokens = np.array(coded, np.int64)
         if limit is not None and len(tokens) > limit:
-            raise BitsimError(f"the text has {len(tokens):,} tokens, more than the {limit:,} there is room for")
+            raise TooLong(f"the text has {len(tokens):,} tokens, more than the {limit:,} there is room for")
         return tokens
 
     def decode(self, tokens: Sequence[int] | Ids) -> str:
@@ -80,7 +84,7 @@ class Tokenizer:
         for start in range(0, len(text), _PIECE):
             count += len(self._encode(text[start : start + _PIECE], control=True))
             if count > 2 * limit + 1000:
-                raise BitsimError(f"the text has far more tokens than the {limit:,} there is room for")
+                raise TooLong(f"the text has far more tokens than the {limit:,} there is room for")
 
     def _guarded(self, call: Any, *args: Any, **keywords: Any) -> Any:
         return guarded("the model's tokenizer fails", call, *args, **keywords)

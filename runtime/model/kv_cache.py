@@ -80,6 +80,27 @@ class Sequence:
             raise BitsimError(f"sequence: expected a length from 0 to {self.length}, got {length}")
         self.length = length
 
+    def copy_from(self, other: "Sequence", length: int) -> None:
+        """Become a copy of the first `length` tokens of another sequence of the same model.
+
+        Raises:
+            BitsimError: the other has fewer tokens, is of another model, or there is no room.
+        """
+        if not 0 <= length <= min(other.length, self.capacity):
+            most = min(other.length, self.capacity)
+            raise BitsimError(f"sequence: expected to copy from 0 to {most} tokens, got {length}")
+        if other.config is not self.config or other.kind != self.kind:
+            raise BitsimError("sequence: expected to copy one of the same model")
+        heads, width = self.config.spec.layers * self.config.spec.kv_heads, padded_head(self.config.spec.head_dim)
+        filled = -(-length // POSITIONS) * POSITIONS  # keys lie in blocks, of which the last may end beyond the length
+        for mine, others, count in (
+            (self._keys.reshape(heads, -1), other._keys.reshape(heads, -1), filled * width),
+            (self._values.reshape(heads, -1), other._values.reshape(heads, -1), length * width),
+            (self._scales.reshape(2 * heads, -1), other._scales.reshape(2 * heads, -1), length),
+        ):
+            mine[:, :count] = others[:, :count]
+        self.length = length
+
 
 def padded_head(head_dim: int) -> int:
     """Return the width of a head as it is stored."""

@@ -85,10 +85,14 @@ class Model:
             raise BitsimError(f"context: expected at most {self.context:,} tokens, the model's context, got {wanted:,}")
         return Sequence(self.config, wanted, self.kv)
 
-    def step(self, parts: Several[tuple[Sequence, Tokens]]) -> Float32:
+    def step(self, parts: Several[tuple[Sequence, Tokens]], last: Several[int] | None = None) -> Float32:
         """Append tokens to sequences; all share each pass over the weights.
 
-        Returns: float32 (parts, hidden), after the last norm, of each part's last token.
+        Args:
+            parts: sequences and what each goes on with.
+            last: of how many of each part's last tokens the states are wanted; 1 of each without.
+
+        Returns: float32 (states wanted, hidden), after the last norm, in the order of the tokens.
 
         Raises:
             BitsimError: no tokens, a token that the vocabulary has not, a sequence that is full, named twice, or of
@@ -96,9 +100,11 @@ class Model:
         """
         with self._turn:
             rows = self._rows(parts)
-            ends = np.cumsum([len(tokens) for _, tokens in parts]) - 1
-            rows[ends, steps.WANTED] = np.arange(len(parts))
-            return self._run(parts, rows, len(parts))
+            ends = np.cumsum([len(tokens) for _, tokens in parts])
+            counts = [1] * len(parts) if last is None else last
+            wanted = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, counts, strict=True)])
+            rows[wanted, steps.WANTED] = np.arange(len(wanted))
+            return self._run(parts, rows, len(wanted))
 
     def hidden_states(self, sequence: Sequence, tokens: Tokens) -> Float32:
         """Append tokens to a sequence and return the states of all of them: float32 (tokens, hidden).

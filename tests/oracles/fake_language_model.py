@@ -124,6 +124,10 @@ class FakeSequence:
         assert 0 <= length <= self.length
         del self.states[length + 1 :]
 
+    def copy_from(self, other: "FakeSequence", length: int) -> None:
+        assert 0 <= length <= min(other.length, self.capacity)
+        self.states = other.states[: length + 1]
+
 
 class FakeModel:
     """A model of `hidden` numbers that says some nonsense, always the same after the same tokens."""
@@ -156,9 +160,11 @@ class FakeModel:
             raise BitsimError(f"context: expected at most {self.context:,} tokens, got {capacity:,}")
         return FakeSequence(capacity or self.context, self.config.spec.hidden)
 
-    def step(self, parts: list[tuple[FakeSequence, Ids]]) -> Float32:
+    def step(self, parts: list[tuple[FakeSequence, Ids]], last: list[int] | None = None) -> Float32:
         self.steps.append([len(tokens) for _, tokens in parts])
-        return np.array([self.hidden_states(sequence, tokens)[-1] for sequence, tokens in parts])
+        counts = [1] * len(parts) if last is None else last
+        states = [self.hidden_states(sequence, tokens) for sequence, tokens in parts]
+        return np.concatenate([state[len(state) - count :] for state, count in zip(states, counts, strict=True)])
 
     def hidden_states(self, sequence: FakeSequence, tokens: Ids) -> Float32:
         assert len(tokens)

@@ -57,7 +57,7 @@ def test_nothing_stays_of_a_turn_without_an_answer() -> None:
     model = fake_model(context=2000)
     conversation = Conversation(model)
     turn = iter(conversation.ask("hello"))
-    step, model.step = model.step, lambda parts: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+    step, model.step = model.step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
     try:
         next(turn)
     except KeyboardInterrupt:

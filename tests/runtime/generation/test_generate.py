@@ -92,9 +92,9 @@ def test_a_long_prompt_is_read_in_parts_that_do_not_hold_up_others() -> None:
     model = fake_model(context=5000)
     session = Session(model)
     first = session.add(Request(prompt="a", max_new_tokens=3))
-    second = session.add(Request(prompt="b" * (2 * PREFILL + 7), max_new_tokens=1))
+    second = session.add(Request(prompt="b" * (2 * PREFILL + 5), max_new_tokens=1))
     numbers = [[piece.request for piece in session.step()] for _ in range(3)]
-    assert model.steps == [[1, PREFILL], [1, PREFILL], [1, 7]]
+    assert model.steps == [[1, PREFILL - 1], [1, PREFILL - 1], [1, 7]]
     assert numbers == [[first], [first], [first, second]]
 
 

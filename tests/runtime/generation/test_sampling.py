@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from refusals import refusal
 
 from bitsim.runtime.generation import Sampling, sampling
-from bitsim.runtime.generation.sampler import Sampler, choose
+from bitsim.runtime.generation.sampler import Draw, Sampler, choose
 from bitsim.runtime.heads.head import Candidates, Float32
 
 VOCAB = 60
@@ -92,7 +92,9 @@ def test_picks_are_those_of_the_definition_over_all_logits(
     head = FakeHead(logits[:, None])
     hidden = np.ones((1, 1), np.float32)
     for _ in range(3):
-        token = choose(head, hidden, [sampler])[0]
+        (drawn,) = choose(head, hidden, [Draw(sampler)])
+        assert isinstance(drawn, list)
+        (token,) = drawn
         uniform = 0.0 if how.greedy else uniforms.random()
         assert token == slow_pick(logits, seen, how, uniform)
         seen = [*seen, token]
@@ -133,7 +135,7 @@ def test_probabilities_are_those_of_transformers(seed: int, how: Sampling, seen:
 )
 def test_the_head_is_asked_no_more_than_needed(how: Sampling, seen: int, asked: tuple[str, float]) -> None:
     head = FakeHead(drawn_logits(1)[:, None])
-    choose(head, np.ones((1, 1), np.float32), [Sampler(how, range(seen))])
+    choose(head, np.ones((1, 1), np.float32), [Draw(Sampler(how, range(seen)))])
     ((question, amount, rows),) = head.asked
     assert (question, rows) == (asked[0], 1)
     assert amount == pytest.approx(asked[1], abs=0.01)
@@ -143,9 +145,9 @@ def test_equal_questions_reach_the_head_together_and_answers_do_not_depend_on_co
     head = FakeHead(np.random.default_rng(0).normal(size=(VOCAB, 4)).astype(np.float32))
     hidden = np.random.default_rng(1).normal(size=(6, 4)).astype(np.float32)
     kinds = [Sampling(), Sampling(temperature=1, top_k=5, seed=1), Sampling(temperature=2, seed=2)] * 2
-    together = choose(head, hidden, [Sampler(kind, []) for kind in kinds])
+    together = choose(head, hidden, [Draw(Sampler(kind, [])) for kind in kinds])
     assert sorted(head.asked) == [("logits", 0, 2), ("top", 1, 2), ("top", 5, 2)]
-    alone = [choose(head, hidden[row : row + 1], [Sampler(kind, [])])[0] for row, kind in enumerate(kinds)]
+    alone = [choose(head, hidden[row : row + 1], [Draw(Sampler(kind, []))])[0] for row, kind in enumerate(kinds)]
     assert together == alone
 
 

@@ -42,3 +42,10 @@ def test_what_may_become_a_stop_string_is_held_back_and_released() -> None:
 
 def test_an_empty_one_is_refused() -> None:
     assert refusal(lambda: StopStrings(["a", ""])) == "stop: expected a text, got an empty one"
+
+
+def test_endless_strings_cost_no_more_than_the_text() -> None:
+    """Each character is looked at once: with all that is held looked at again for each, this would take hours."""
+    watch = StopStrings(["a" * 200_000 + "b", "a" * 200_000 + "c"])
+    assert "".join(watch.feed("a") for _ in range(100_000)) == ""
+    assert watch.feed("d") == "a" * 100_000 + "d"
