@@ -22,7 +22,9 @@ def load_options(command: Command) -> Command:
                      help="Output head; screened gives the tokens of exact for a fraction of the bytes, int8 nearly "
                      "those. Default: screened where the file was made for it, else exact."),
         click.option("--threads", type=click.IntRange(1, 1024), help="Number of threads. Default: all cores."),
-        click.option("--model", metavar="MODEL", help="A folder with safetensors and a config.json, or a .gguf file."),
+        click.option("--model", metavar="MODEL", default="box", show_default=True,
+                     help="A folder with safetensors and a config.json, or a .gguf file; box: the small model that "
+                     "bitsim brings along."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -30,8 +32,6 @@ def load_options(command: Command) -> Command:
 
 def loaded(options: Mapping[str, Any]) -> Any:
     """Return the model that the options of a command ask for, ready to run."""
-    if options["model"] is None:
-        raise click.UsageError("a model is needed: --model FOLDER or --model FILE.gguf")
     from bitsim.runtime import load
 
     how = {name: options[name] for name in _LOADING[1:]}
@@ -56,23 +56,19 @@ def waiting(what: str) -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def sampling_options(temperature: float) -> Callable[[Command], Command]:
-    """Return what adds the options of `drawing`, with a default temperature; the others' are llama.cpp's."""
-
-    def add(command: Command) -> Command:
-        for name, kind, default, text in (
-            ("seed", int, None, "Equal seeds give equal answers. Default: a new one each time."),
-            ("repetition-penalty", float, 1.0, "Divide logits of tokens that were there already; 1: don't."),
-            ("min-p", float, 0.05, "Only tokens at least this times as likely as the likeliest; 0: all."),
-            ("top-p", float, 0.95, "Only the likeliest tokens that reach this probability together; 1: all."),
-            ("top-k", int, 40, "Only the so many likeliest tokens; 0: all."),
-            ("temperature", float, temperature, "Above 1 more even, below 1 surer; 0: always the likeliest token."),
-        ):
-            shown = default is not None
-            command = click.option(f"--{name}", type=kind, default=default, show_default=shown, help=text)(command)
-        return command
-
-    return add
+def sampling_options(command: Command) -> Command:
+    """Add the options of `drawing`, with llama.cpp's defaults."""
+    for name, kind, default, text in (
+        ("seed", int, None, "Equal seeds give equal answers. Default: a new one each time."),
+        ("repetition-penalty", float, 1.0, "Divide logits of tokens that were there already; 1: don't."),
+        ("min-p", float, 0.05, "Only tokens at least this times as likely as the likeliest; 0: all."),
+        ("top-p", float, 0.95, "Only the likeliest tokens that reach this probability together; 1: all."),
+        ("top-k", int, 40, "Only the so many likeliest tokens; 0: all."),
+        ("temperature", float, 0.8, "Above 1 more even, below 1 surer; 0: always the likeliest token."),
+    ):
+        shown = default is not None
+        command = click.option(f"--{name}", type=kind, default=default, show_default=shown, help=text)(command)
+    return command
 
 
 def drawing(options: Mapping[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """Runs language models with packed ternary weights on a CPU, with numpy and numba and without torch.
 
 >>> from bitsim.runtime import load
->>> model = load("model.safetensors")                                                     # doctest: +SKIP
+>>> model = load()  # the small one that bitsim brings along                                     # doctest: +SKIP
 >>> "".join(piece.text for piece in model.generate("It is a truth", max_new_tokens=40))       # doctest: +SKIP
 """
 

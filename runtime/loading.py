@@ -7,6 +7,7 @@ from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import suggestion
 
 from . import cpu
+from .box import NAME, model_path
 from .checkpoints import open_checkpoint
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.safetensors_file import read_safetensors
@@ -28,7 +29,7 @@ Progress = Callable[[int, int], None]
 
 
 def load(
-    path: str | Path,
+    path: str | Path = NAME,
     *,
     threads: int | None = None,
     head: str | None = None,
@@ -38,7 +39,7 @@ def load(
     """Load a model: a Hugging Face folder, a GGUF file, or a file that `bitsim convert` wrote (the quickest).
 
     Args:
-        path: the folder or file.
+        path: the folder or file; by default the model in the box, see `bitsim.runtime.box`.
         threads: how many; all cores by default.
         head: "exact"; "screened" (the same tokens, fewer bytes; built here if the file has no screen, which takes a
             minute for a large vocabulary); "int8" (approximate). By default screened where the file has a screen.
@@ -53,7 +54,7 @@ def load(
     if threads is not None and not 1 <= threads <= 1024:
         raise BitsimError(f"threads: expected 1 to 1,024, got {threads}")
     kernel = best()
-    assembled, screen = _assembled(Path(path), kernel.packing, progress)
+    assembled, screen = _assembled(model_path(path), kernel.packing, progress)
     team = Team(threads or cpu.usable_cores())
     return Model(assembled, kernel, _head(assembled, screen, head, team), team, kv)
 

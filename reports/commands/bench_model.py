@@ -55,9 +55,10 @@ def _timed(model: Any, workload: Any, rounds: int, progress: Any) -> tuple[list[
 
 def _source(name: str, scheme: str) -> Any:
     """Return what loads the model for a number of threads, a kind of head and of cache."""
+    from bitsim.runtime.box import model_path
     from bitsim.runtime.loading import load, run_checkpoint
 
-    if Path(name).exists():
+    if model_path(name).exists():
         return lambda threads, head, kv: load(name, threads=threads, head=head, kv=kv)
     from bitsim.runtime.checkpoints.random_weights import RandomCheckpoint
     from bitsim.simulator.resolve import resolve_model

@@ -21,7 +21,7 @@ _HELP = "/clear forgets the conversation, /exit or Ctrl-D ends; Ctrl-C stops an 
     "--context", type=click.IntRange(1), help="Tokens of the conversation. Default: the model's context, 4,096 at most."
 )
 @click.option("--max-tokens", type=click.IntRange(1), help="Length of an answer. Default: no limit but the context.")
-@sampling_options(temperature=0.8)
+@sampling_options
 def chat(system: str | None, context: int | None, max_tokens: int | None, **options: Any) -> None:
     """Talk with a model that was made for it, line by line.
 

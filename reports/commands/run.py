@@ -15,7 +15,7 @@ from ..text_input import STANDARD_INPUT, read_standard_input
 @click.argument("prompt")
 @load_options
 @click.option("--max-tokens", type=click.IntRange(1), default=256, show_default=True, help="Length of the answer.")
-@sampling_options(temperature=0.0)
+@sampling_options
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be given again.")
 @click.option(
     "--chat/--raw",
@@ -37,13 +37,14 @@ def run(
 ) -> None:
     """Let a model answer PROMPT, or go on from it; `-` reads the prompt from standard input.
 
-    The text comes as it is made, then on standard error how fast. Without --temperature the likeliest token is always
-    taken, so the same prompt gives the same text; with one, tokens are drawn after --top-k, --top-p and --min-p, in
-    llama.cpp's order and with its defaults, the temperature last.
+    The text comes as it is made, then on standard error how fast, and the seed that gives the same text again. Tokens
+    are drawn after --top-k, --top-p and --min-p, in llama.cpp's order and with its defaults, the temperature last;
+    --temperature 0 always takes the likeliest.
 
     \b
-    Example, with a model in ./model:
-      $ bitsim run "Why is the sky blue?" --model ./model --temperature 0.8 --seed 1
+    Example, the second with a model in ./model:
+      $ bitsim run "It is a truth" --seed 1
+      $ bitsim run "Why is the sky blue?" --model ./model --temperature 0
     """
     sampling = drawing(options).seeded()
     text = read_standard_input() if prompt == STANDARD_INPUT else prompt
@@ -52,7 +53,8 @@ def run(
     seconds = time.perf_counter() - start
     answer = _answer(model, text, chat, form == "table", max_new_tokens=max_tokens, sampling=sampling, stop=stop)
     if form == "table":
-        click.echo(answer.line(), err=True)
+        seed = "" if sampling.greedy else f", seed {sampling.seed}"
+        click.echo(answer.line() + seed, err=True)
     else:
         given = {"model": options["model"], "text": answer.text}
         _print(given | answer.statistics() | {"seconds_to_load": seconds, "seed": sampling.seed}, form)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from bitsim.energy_tables import BitsimError
 
+from ..box import model_path
 from .checkpoint import LINEARS, NORMS, Checkpoint, Dense, Linear
 from .gguf_checkpoint import open_gguf
 from .gguf_file import MAGIC
@@ -19,7 +20,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a model, whatever it lies in: what is there decides, not the name.
 
     Args:
-        path: a Hugging Face folder with `config.json` and safetensors, a GGUF file, or a file of `bitsim convert`.
+        path: a Hugging Face folder with `config.json` and safetensors, a GGUF file, a file of
+            `bitsim convert`, or "box".
 
     Returns:
         The model, its files mapped into memory: a tensor is read when asked for.
@@ -27,7 +29,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         BitsimError: nothing is there, it is none of these, or it is damaged; file and field are named.
     """
-    place = Path(path)
+    place = model_path(path)
     if place.is_dir():
         return open_hugging_face(place)
     start = mapped(place)[:9].tobytes()

@@ -60,14 +60,15 @@ def interrupting(model: FakeModel, at: int) -> None:
     """Let Ctrl-C come in the model's step of that number."""
     step, count = model.step, iter(range(1_000_000))
 
-    def stopped(parts: Any) -> Any:
+    def stopped(parts: Any, last: Any = None) -> Any:
         if next(count) == at:
             raise KeyboardInterrupt
-        return step(parts)
+        return step(parts, last)
 
     model.step = stopped  # type: ignore[method-assign]
 
 
+GREEDY = ("--temperature", "0")
 HALF = "\n\N{REPLACEMENT CHARACTER}"  # held back until the rest of a character comes, and here none does
 LINE = (
     r"\d+ prompt tokens at \d+\.\d/s, 20 new tokens at \d+\.\d/s, "
@@ -76,7 +77,7 @@ LINE = (
 
 
 def test_raw_text_goes_to_standard_output_and_its_speed_to_standard_error(bitsim: Run, loaded: Loaded) -> None:
-    result = bitsim("run", "the cat", "--model", "here", "--max-tokens", "20", "--raw")
+    result = bitsim("run", "the cat", "--model", "here", "--max-tokens", "20", "--raw", *GREEDY)
     assert result.exit_code == 0
     text = expected(loaded.model, "the cat")
     assert result.stdout == text + "\n" * (not text.endswith("\n"))
@@ -85,7 +86,7 @@ def test_raw_text_goes_to_standard_output_and_its_speed_to_standard_error(bitsim
 
 
 def test_a_chat_model_is_asked_in_its_format_and_one_without_goes_on(bitsim: Run, loaded: Loaded) -> None:
-    args = ("run", "the cat", "--model", "m", "--max-tokens", "20", "--format", "json")
+    args = ("run", "the cat", "--model", "m", "--max-tokens", "20", *GREEDY, "--format", "json")
     asked = json.loads(bitsim(*args).stdout)
     assert asked["text"] == expected(loaded.model, chat_tokens(loaded.model, "the cat"))
     loaded.model = fake_model(chat_template=None)
@@ -112,6 +113,17 @@ def test_json_alone_is_on_standard_output(bitsim: Run, loaded: Loaded) -> None:
     assert list(row) == list(found)
 
 
+def test_the_model_in_the_box_is_asked_and_the_seed_said(bitsim: Run, loaded: Loaded) -> None:
+    loaded.model = fake_model(eos=(), chat_template=None)
+    result = bitsim("run", "a", "--max-tokens", "20")
+    assert loaded.asked[-1][0] == "box"
+    seed = re.search(r", seed (\d+)\n$", result.stderr)
+    assert seed
+    again = Sampling(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=int(seed[1]))
+    text = expected(loaded.model, "a", sampling=again)
+    assert result.stdout == text + "\n" * (not text.endswith("\n"))
+
+
 def test_options_reach_the_model(bitsim: Run, loaded: Loaded) -> None:
     how = ("--threads", "2", "--head", "exact", "--kv", "int8")
     drawn = ("--temperature", "2", "--top-k", "0", "--top-p", "0.9", "--min-p", "0", "--repetition-penalty", "1.2")
@@ -126,13 +138,13 @@ def test_options_reach_the_model(bitsim: Run, loaded: Loaded) -> None:
 
 
 def test_the_prompt_may_come_from_standard_input(loaded: Loaded) -> None:
-    result = typed("the\ncat\n", "run", "-", "--model", "m", "--raw", "--max-tokens", "20", "--format", "json")
+    result = typed("the\ncat\n", "run", "-", "--model", "m", "--raw", "--max-tokens", "20", *GREEDY, "--format", "json")
     assert json.loads(result.stdout)["text"] == expected(loaded.model, "the\ncat")
 
 
 def test_ctrl_c_ends_the_answer_cleanly(bitsim: Run, loaded: Loaded) -> None:
     interrupting(loaded.model, at=5)
-    result = bitsim("run", "the", "--model", "m", "--raw")
+    result = bitsim("run", "the", "--model", "m", "--raw", *GREEDY)
     text = expected(fake_model(context=500), "the", 5)
     assert result.exit_code == 1
     assert result.stdout.rstrip("\n") == text.rstrip(HALF)
@@ -140,13 +152,10 @@ def test_ctrl_c_ends_the_answer_cleanly(bitsim: Run, loaded: Loaded) -> None:
     assert len(result.stderr.splitlines()) == 1
     loaded.model = fake_model()
     interrupting(loaded.model, at=0)
-    assert bitsim("run", "a", "--model", "m", "--raw").stderr == "1 prompt token, no answer\n"
+    assert bitsim("run", "a", "--model", "m", "--raw", *GREEDY).stderr == "1 prompt token, no answer\n"
 
 
 BAD = [
-    (("run", "a"), 2, "a model is needed: --model FOLDER or --model FILE.gguf"),
-    (("chat",), 2, "a model is needed"),
-    (("eval", "--text", "README.md"), 2, "a model is needed"),
     (("run", "--model", "m"), 2, "PROMPT"),
     (("run", "a", "--model", "m", "--temperature", "-1"), 1, "temperature: expected a number from 0 to 100, got -1.0"),
     (("run", "a", "--model", "m", "--temperature", "nan"), 1, "temperature: expected"),
