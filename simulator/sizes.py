@@ -34,6 +34,7 @@ _SHAPES = (
     (64.6e9, 80, 8192),
     (401.6e9, 126, 16384),
 )
+_WEIGHTS = tuple(row[0] for row in _SHAPES)
 MIN_PARAMETERS, MAX_PARAMETERS = 1e5, 1e15
 _VOCAB = 32000  # Llama 2's
 _FULL_VOCAB_FROM = 777.9e6  # the shape of 2402.17764's 700M: 679.5M linear weights and 2 x 32000 x 1536
@@ -194,7 +195,7 @@ def _heads(hidden: int) -> int:
 
 def _interpolate(weights: float, column: int) -> float:
     """Read layers (column 1) or hidden width (2) off the published shapes."""
-    index = min(max(bisect.bisect([row[0] for row in _SHAPES], weights), 1), len(_SHAPES) - 1)
+    index = min(max(bisect.bisect(_WEIGHTS, weights), 1), len(_SHAPES) - 1)
     left, right = _SHAPES[index - 1], _SHAPES[index]
     share = math.log(weights / left[0]) / math.log(right[0] / left[0])
     return float(left[column] * (right[column] / left[column]) ** share)

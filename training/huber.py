@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from bitsim.runtime.cpu import usable_cores
-
 Array = NDArray[np.float64]
 
 _ROWS = 128  # of a batch at a time: the arrays of 245 points then stay in the cache
@@ -75,6 +73,8 @@ def minimise(
 
     if len(pieces) == 1:
         return solve(pieces[0])
+    from bitsim.runtime.cpu import usable_cores  # noqa: PLC0415 it imports numba
+
     with ThreadPoolExecutor(usable_cores()) as pool:
         solved = list(pool.map(solve, pieces))
     return np.concatenate([found for found, _ in solved]), np.concatenate([value for _, value in solved])

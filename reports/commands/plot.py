@@ -47,9 +47,11 @@ def plot(
     if data:
         _write_data(rows, output)
     elif output is not None:
+        from ..figures.glyphs import lacking_glyphs
         from ..plot_style import save_figure
 
-        save_figure(output, figure.draw(rows))
+        with lacking_glyphs():
+            save_figure(output, figure.draw(rows))
 
 
 def _print_names(figures: "dict[str, Figure]") -> None:

@@ -63,19 +63,20 @@ def _write(question: "Question", output: Path | None, html: Path | None, tell: C
     from bitsim.runtime.checkpoints.whole import whole_file
 
     from ..document.contents import gather
+    from ..document.pictures import Pictures
 
-    found = gather(question, tell)
+    found, pictures = gather(question, tell), Pictures(tell)
     if output is not None:
         from ..document.pdf import render_pdf
 
-        pages = render_pdf(found, question.paper, tell)
+        pages = render_pdf(found, question.paper, tell, pictures)
         with whole_file(output) as part:
             part.write_bytes(pages)
     if html is not None:
         from ..document.page import render_page
 
         tell("HTML")
-        page = render_page(found, question)
+        page = render_page(found, question, pictures)
         with whole_file(html) as part:
             part.write_text(page, encoding="utf-8", newline="\n")
 

@@ -431,7 +431,8 @@
     const value = row.value(result);
     const cell = make("td", row.show(middle(value)), { class: "number", "data-value": middle(value) });
     if (Array.isArray(value) && value[0] !== value[2]) {
-      cell.append(make("span", `${row.show(value[0])} \u2013 ${row.show(value[2])}`, { class: "range" }));
+      const [low, high] = [value[0], value[2]].map((end) => row.show(end).replaceAll(" ", "\u00a0"));
+      cell.append(make("span", `${low} \u2013 ${high}`, { class: "range" }));
     }
     return cell;
   }

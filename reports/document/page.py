@@ -12,6 +12,7 @@ import jinja2
 from .page_data import page_data
 from .page_figures import inline_svg
 from .parts import Drawing, Report, Section
+from .pictures import Pictures
 from .question import Question
 
 _SCRIPTS = ("model.js", "page.js")
@@ -19,20 +20,22 @@ _PLACE = "section-"  # before the ids of sections: the form's fields have ids to
 _FORM = ("ask", "Ask another question")
 
 
-def render_page(report: Report, question: Question) -> str:
+def render_page(report: Report, question: Question, pictures: Pictures | None = None) -> str:
     """Return a report as HTML.
 
     Args:
         report: what it says; markup in its texts is shown letter by letter.
         question: what the form starts with; a report of measurements or runs has no form.
+        pictures: those that another rendering of the report has drawn; by default its own.
 
     Raises:
         BitsimError: a machine of the question can't be read.
     """
     style, scripts = _file("page.css"), [_file(name) for name in _SCRIPTS]
     hatches: set[str] = set()
-    lead = _drawn(report.lead, "lead-", hatches)
-    sections, has_form = _sections(report, hatches), question.about == "model"
+    pictures = pictures or Pictures()
+    lead = _drawn(report.lead, "lead-", pictures, hatches)
+    sections, has_form = _sections(report, pictures, hatches), question.about == "model"
     contents = ([_FORM] if has_form else []) + [(section["id"], section["title"]) for section in sections]
     page = _template().render(
         report=report,
@@ -47,9 +50,9 @@ def render_page(report: Report, question: Question) -> str:
     return page.encode("utf-8", "backslashreplace").decode("utf-8")  # a file's name may hold half characters
 
 
-def _sections(report: Report, hatches: set[str]) -> list[dict[str, Any]]:
+def _sections(report: Report, pictures: Pictures, hatches: set[str]) -> list[dict[str, Any]]:
     """Return the sections as the template takes them; what is left out, the sources and what it was made with last."""
-    found = [_section(section, hatches) for section in report.sections]
+    found = [_section(section, pictures, hatches) for section in report.sections]
     if report.left_out:
         found.append(_plain_section("left-out", "Left out", text=report.left_out))
     _add_pairs(found, "sources", "Sources", report.sources)
@@ -57,8 +60,10 @@ def _sections(report: Report, hatches: set[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _section(section: Section, hatches: set[str]) -> dict[str, Any]:
-    drawings = [_drawn(drawing, f"{section.key}-{index}-", hatches) for index, drawing in enumerate(section.drawings)]
+def _section(section: Section, pictures: Pictures, hatches: set[str]) -> dict[str, Any]:
+    drawings = [
+        _drawn(drawing, f"{section.key}-{index}-", pictures, hatches) for index, drawing in enumerate(section.drawings)
+    ]
     return {
         "id": _PLACE + section.key,
         "title": section.title,
@@ -70,7 +75,7 @@ def _section(section: Section, hatches: set[str]) -> dict[str, Any]:
 
 
 def _plain_section(key: str, title: str, text: tuple[str, ...] = ()) -> dict[str, Any]:
-    return _section(Section(key=key, title=title, text=text), set())
+    return _section(Section(key=key, title=title, text=text), Pictures(), set())
 
 
 def _add_pairs(sections: list[dict[str, Any]], key: str, title: str, pairs: tuple[tuple[str, str], ...]) -> None:
@@ -84,14 +89,14 @@ def _add_pairs(sections: list[dict[str, Any]], key: str, title: str, pairs: tupl
     place["pairs"] = pairs
 
 
-def _drawn(drawing: Drawing, prefix: str, hatches: set[str]) -> dict[str, str]:
+def _drawn(drawing: Drawing, prefix: str, pictures: Pictures, hatches: set[str]) -> dict[str, str]:
     """Return a figure as SVG, each mark with the text of its row; `hatches` are those of the page so far."""
     from ..figures import FIGURES
 
     figure = FIGURES[drawing.name]
     hovers = {f"v{index}": figure.hover(row) for index, row in enumerate(drawing.rows)}
     about = drawing.about or figure.title
-    svg = inline_svg(figure.draw(drawing.rows), prefix, hovers, about, hatches)
+    svg = inline_svg(pictures.of(drawing).svg, prefix, hovers, about, hatches)
     return {"svg": svg, "caption": drawing.caption, "about": about}
 
 

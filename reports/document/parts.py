@@ -29,9 +29,12 @@ class Table:
     numeric: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Drawing:
-    """A figure: `name` is a key of FIGURES, `rows` are the numbers it draws, `about` says it to who can't see it."""
+    """A figure: `name` is a key of FIGURES, `rows` are the numbers it draws, `about` says it to who can't see it.
+
+    A drawing equals itself alone: it is what its picture is found by.
+    """
 
     name: str
     rows: tuple[Mapping[str, float | str | None], ...]

@@ -1,20 +1,19 @@
-"""A report as PDF: typst sets what `template.typ` says, from plain data; figures are drawn as SVG.
+"""A report as PDF: typst sets what `template.typ` says, from plain data; figures are SVG.
 
-Nothing of a report is ever read as typst: all of it travels as one JSON text. Fonts are those that come with typst and
-matplotlib, so that the same report is the same bytes on every machine.
+Nothing of a report is ever read as typst: all of it travels as one JSON text.
 """
 
 import functools
 import json
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..plot_style import save_figure
+from .fonts import choose_fonts
 from .origin import source_date
 from .parts import Cell, Drawing, Number, Report, Section, Table
+from .pictures import Pictures
 
 PAPERS = ("a4", "us-letter")
 _TEMPLATE = Path(__file__).with_name("template.typ")
@@ -24,21 +23,28 @@ _LONGEST_WORD = 18  # characters that stay on one line
 _RUNNING = 80  # characters of the title at the head of each page
 _ADDRESS = re.compile(r"\s(https?://\S+)$")
 _BREAK, _NO_BREAK = "\u200b", "\u00a0"
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNKNOWN = "\ufffd"
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
-def render_pdf(report: Report, paper: str = "a4", tell: Callable[[str], None] = lambda what: None) -> bytes:
+def render_pdf(
+    report: Report,
+    paper: str = "a4",
+    tell: Callable[[str], None] = lambda what: None,
+    pictures: Pictures | None = None,
+) -> bytes:
     """Set a report in type.
 
     Args:
         report: what it says.
         paper: one of `PAPERS`.
         tell: is given what is being made.
+        pictures: those that another rendering of the report has drawn; by default its own.
 
     Returns:
-        The PDF; of the same report always the same bytes.
+        The PDF; of the same report always the same bytes, if its characters are in the fonts of typst and matplotlib.
     """
-    document = as_data(report, paper, tell)
+    document = as_data(report, paper, pictures or Pictures(tell))
     tell("pages")
     date = source_date()
     pages = _compiler(document).compile(format="pdf", timestamp=0 if date is None else int(date.timestamp()))
@@ -47,13 +53,13 @@ def render_pdf(report: Report, paper: str = "a4", tell: Callable[[str], None] = 
 
 def render_pages(report: Report, paper: str = "a4", ppi: float = 80.0) -> list[bytes]:
     """Return the same pages as PNG pictures, `ppi` dots per inch."""
-    pages = _compiler(as_data(report, paper)).compile(format="png", ppi=ppi)
+    pages = _compiler(as_data(report, paper, Pictures())).compile(format="png", ppi=ppi)
     return [bytes(page) for page in pages] if isinstance(pages, list) else [bytes(pages)]
 
 
-def as_data(report: Report, paper: str, tell: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
+def as_data(report: Report, paper: str, pictures: Pictures) -> dict[str, Any]:
     """Return what the template is given: plain texts, with places to break long words, and figures as SVG."""
-    set_section = functools.partial(_section, tell=tell)
+    set_section = functools.partial(_section, pictures=pictures)
     return {
         "paper": paper,
         "contents-over": _CONTENTS_OVER,
@@ -64,7 +70,7 @@ def as_data(report: Report, paper: str, tell: Callable[[str], None] = lambda wha
             {"label": broken(each.label), "value": broken(each.value), "explanation": broken(each.explanation)}
             for each in report.headline
         ],
-        "lead": _drawing(report.lead, tell),
+        "lead": _drawing(report.lead, pictures),
         "opening": [set_section(section) for section in report.sections if section.key == _OPENING],
         "sections": [set_section(section) for section in report.sections if section.key != _OPENING],
         "left-out": _all_broken(report.left_out),
@@ -91,19 +97,19 @@ def _broken_word(word: str) -> str:
 
 def _clean(text: str) -> str:
     """Replace what can't be printed by the sign for that."""
-    return _UNPRINTABLE.sub("\ufffd", text.replace("\n", " ").replace("\t", " "))
+    return _UNPRINTABLE.sub(_UNKNOWN, text.replace("\n", " ").replace("\t", " "))
 
 
 def _all_broken(texts: Iterable[str]) -> list[str]:
     return [broken(text) for text in texts]
 
 
-def _section(section: Section, tell: Callable[[str], None]) -> dict[str, Any]:
+def _section(section: Section, pictures: Pictures) -> dict[str, Any]:
     return {
         "title": broken(section.title),
         "text": _all_broken(section.text),
         "tables": [_table(table) for table in section.tables if table.rows],
-        "drawings": [_drawing(drawing, tell) for drawing in section.drawings],
+        "drawings": [_drawing(drawing, pictures) for drawing in section.drawings],
         "notes": _all_broken(section.notes),
     }
 
@@ -124,27 +130,15 @@ def _cell(cell: Cell) -> str:
     return broken(cell)
 
 
-def _drawing(drawing: Drawing, tell: Callable[[str], None]) -> dict[str, Any]:
-    from ..figures import FIGURES
-
-    tell(f"figure {drawing.name}")
-    figure = FIGURES[drawing.name].draw(drawing.rows)
-    width, height = figure.get_size_inches()
+def _drawing(drawing: Drawing, pictures: Pictures) -> dict[str, Any]:
+    picture = pictures.of(drawing)
     return {
-        "svg": as_svg(figure),
-        "width": float(width),
-        "height": float(height),
+        "svg": picture.svg,
+        "width": picture.width,
+        "height": picture.height,
         "caption": broken(drawing.caption),
         "about": _clean(drawing.about),
     }
-
-
-def as_svg(figure: Any) -> str:
-    """Return a matplotlib figure as SVG, of the same figure always the same text."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "figure.svg"
-        save_figure(path, figure)
-        return path.read_text(encoding="utf-8")
 
 
 def _reference(text: str) -> list[Any]:
@@ -155,21 +149,33 @@ def _reference(text: str) -> list[Any]:
     return [broken(text[: found.start()]), {"to": found[1], "shown": broken(found[1])}]
 
 
-def _compiler(document: Mapping[str, Any]) -> Any:
+def _compiler(document: dict[str, Any]) -> Any:
     from typst import Compiler
 
+    text = json.dumps(document, ensure_ascii=False)
+    fonts, unshown = choose_fonts(text)
+    if unshown:
+        document = _spelled(document, re.compile(f"[{re.escape(''.join(sorted(unshown)))}]"))
+        document["left-out"].append(_no_font(unshown))
+        text = json.dumps(document)
     return Compiler(
-        _TEMPLATE.read_bytes(),
-        font_paths=_fonts(),
-        ignore_system_fonts=True,
-        sys_inputs={"report": json.dumps(document)},
+        _TEMPLATE.read_bytes(), font_paths=fonts, ignore_system_fonts=True, sys_inputs={"report": text}
+    )  # fmt: skip
+
+
+def _spelled(value: Any, unshown: re.Pattern[str], in_figure: bool = False) -> Any:
+    """Write characters that no font shows as their code points; in figures, which have no room, as U+FFFD."""
+    if isinstance(value, dict):
+        return {name: _spelled(each, unshown, name == "svg") for name, each in value.items()}
+    if isinstance(value, list):
+        return [_spelled(each, unshown) for each in value]
+    if not isinstance(value, str):
+        return value
+    return unshown.sub(lambda found: _UNKNOWN if in_figure else f"[U+{ord(found[0]):04X}]{_BREAK}", value)
+
+
+def _no_font(unshown: frozenset[str]) -> str:
+    return (
+        f"Characters: no font on this machine shows {len(unshown):,} of them; they stand as code points, "
+        f"{_UNKNOWN} in figures. A system font that has them is taken; the HTML report takes the browser's."
     )
-
-
-@functools.cache
-def _fonts() -> Any:
-    import matplotlib as mpl
-    from typst import Fonts
-
-    own = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return Fonts(include_system_fonts=False, font_paths=[str(own.parent)])

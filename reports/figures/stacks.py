@@ -10,7 +10,7 @@ from .figure import Rows
 from .text import cut
 
 TOTAL = "total"  # the part that is the bar as a whole: its number stands beside the bar
-_HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----", "||||")
+_HATCHES = ("", "////", "..", "xxxx", "\\\\\\\\", "----", "||||")
 _FILLS = (*COLOURS, "#999999")
 _FEW, _THICKER = 4, 1.5  # bars that are thicker where there are no more
 _BAR, _HEAD, _GAP = 0.2, 0.22, 0.10  # inches: a bar and the room about it, a machine's name, between machines

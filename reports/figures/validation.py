@@ -27,6 +27,7 @@ def _rows(question: Question) -> list[Row]:
             "unit": check.unit,
             "predicted_over_published": check.ours / check.published,
             "seen_by_the_fit": "yes" if check.fitted else "no",
+            "agrees": {True: "yes", False: "no", None: None}[check.within],
             "source": " ".join(check.sources),
         }
         for check in validate()
@@ -34,6 +35,8 @@ def _rows(question: Question) -> list[Row]:
 
 
 def _draw(rows: Rows) -> Any:
+    from matplotlib.lines import Line2D
+
     groups = list(dict.fromkeys(row["group"] for row in rows))
     figure = empty_figure(len(groups) * _LINE + 1.2)
     axes = figure.add_subplot()
@@ -42,10 +45,12 @@ def _draw(rows: Rows) -> Any:
         seen = row["seen_by_the_fit"] == "yes"
         place = groups.index(row["group"]) + (0.17 if seen else -0.17)
         colour = COLOURS[1] if seen else COLOURS[0]
-        axes.plot(
+        mark = Line2D(
             [row["predicted_over_published"]], [place], linestyle="none", marker="D" if seen else "o", markersize=4.2,
             markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.9, gid=f"v{index}", zorder=3,
         )  # fmt: skip
+        mark.set_in_layout(False)  # hundreds lie inside the axes, and need no room of their own
+        axes.add_artist(mark)
     far = max(_NARROWEST, *(max(ratio, 1.0 / ratio) for ratio in (row["predicted_over_published"] for row in rows)))
     log_frame(axes, (1.0 / (far * 1.05), far * 1.05), None)
     counts = [sum(row["group"] == group for row in rows) for group in groups]

@@ -9,13 +9,14 @@ from typing import Any
 from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.records import read_text
 from bitsim.energy_tables.units import format_ratio
-from bitsim.simulator import ModelSpec, resolve_model
+from bitsim.simulator import ModelSpec, make_workload, resolve_model
 
 from ..parts import Cell, Drawing, Headline, Number, Section
 from ..question import Question
 from . import cells
 from .case import drawing
 
+_DESCRIPTIONS = (".json", ".csv")  # of shapes, without weights
 _FIELDS = ("machine", "model", "results")
 _PHASES = {"prefill": "prompt", "decode": "new tokens"}
 
@@ -44,15 +45,29 @@ def model_of(path: Path) -> ModelSpec:
     """Return the shape of the model that was measured.
 
     Raises:
-        BitsimError: the model's name is no preset, and no folder that is here.
+        BitsimError: the model's name is no preset, and no file or folder of a model that is here.
     """
-    name = read_measured(path)["model"].get("name", "")
+    name = str(read_measured(path)["model"].get("name", ""))
     try:
-        return resolve_model(str(name))
+        return _shape_in(name) or resolve_model(name)
     except BitsimError as error:
         raise BitsimError(
             f"{path}: model.name: expected a shape that is known here; name it with --model ({error})"
         ) from None
+
+
+def _shape_in(name: str) -> ModelSpec | None:
+    """Return the shape of the model in a file, of weights that bitsim bench can run; None where it is no such file."""
+    place = Path(name)
+    try:
+        if not place.is_file() or place.suffix in _DESCRIPTIONS:
+            return None
+    except (OSError, ValueError):  # a name too long for a path, or with a NUL byte
+        return None
+    from bitsim.runtime.checkpoints import open_checkpoint
+
+    spec = open_checkpoint(place).config.spec
+    return replace(spec, name=place.stem)
 
 
 def subtitle(question: Question) -> str:
@@ -61,7 +76,8 @@ def subtitle(question: Question) -> str:
     found = read_measured(question.measured)
     machine, model = found["machine"], found["model"]
     kernel = f", {machine['kernel']} kernel" if machine.get("kernel") else ""
-    return f"{machine.get('cpu', 'a machine without a name')}{kernel}; {model.get('name', question.spec.name)}"
+    name = Path(str(model.get("name", question.spec.name))).name
+    return f"{machine.get('cpu', 'a machine without a name')}{kernel}; {name}"
 
 
 def picture(question: Question) -> Drawing:
@@ -122,9 +138,14 @@ def _predicted(row: Row) -> str:
 
 
 def as_run(question: Question, rows: Sequence[Row]) -> Question:
-    """Return the question about what was run alone: its scheme, and the machine that the prediction is of."""
+    """Return the question about what was run alone: its tokens, its scheme, the machine that the prediction is of."""
+    assert question.measured is not None
     machine = question.machines[0] if question.machines else str(rows[0]["hardware"])
-    return replace(question, machines=(machine,), schemes=(str(rows[0]["scheme"]),))
+    results = read_measured(question.measured)["results"]
+    sequences = int(rows[0]["sequences"])
+    tokens = {result["phase"]: round(result["tokens"] / sequences) for result in reversed(results)}
+    work = make_workload(sequences, tokens.get("prefill", 0), tokens.get("decode", 0))
+    return replace(question, machines=(machine,), schemes=(str(rows[0]["scheme"]),), workload=work)
 
 
 def section(question: Question, figure: Drawing, draw: bool = True) -> Section:

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,13 +57,19 @@ def largest(rows: list[dict[str, str]]) -> ModelSpec:
 
 
 def fit_of(path: Path) -> "Fit":
-    """Fit the law that `bitsim fit-law RUNS` fits by default.
+    """Fit the law that `bitsim fit-law RUNS` fits by default; the same runs are fitted once.
 
     Raises:
         BitsimError: runs that no law can be fitted to.
     """
+    return _fit(path, read_text(path))
+
+
+@cache
+def _fit(path: Path, text: str) -> "Fit":
     from bitsim.training.fit import fit_law
 
+    del text  # what is in the file: another file of that name has a fit of its own
     return fit_law(read_runs(path, _METRIC), _FORM)
 
 

@@ -38,9 +38,10 @@ def accuracy(case: Case) -> Section:
     unseen = sum(check["seen_by_the_fit"] == "no" for check in checks)
     text = (
         f"Every published number that the model covers, {len(checks):,} of them, recomputed by bitsim validate. Those "
-        f"that the software's efficiency was fitted to are told apart from the {unseen:,} that it has not seen.",
+        f"that the software's efficiency was fitted to are told apart from the {unseen:,} that it has not seen. Agree: "
+        "equal to all published digits, a memory total within 5 %, an energy inside our range; of those so judged.",
     )
-    columns = ("what", "seen by the fit", "numbers", "mean error", "largest")
+    columns = ("what", "seen by the fit", "numbers", "mean error", "largest", "agree")
     tables = (cells.table(columns, rows, "Errors by kind of number."),)
     return Section("accuracy", "Accuracy", text, tables, (figure,))
 
@@ -48,12 +49,14 @@ def accuracy(case: Case) -> Section:
 def _errors(group: str, fitted: str, members: Sequence[Mapping[str, Any]]) -> list[Cell]:
     errors = [abs(check["predicted_over_published"] - 1.0) for check in members]
     mean, largest = sum(errors) / len(errors), max(errors)
+    judged = [check["agrees"] == "yes" for check in members if check["agrees"] is not None]
     return [
         group,
         fitted,
         cells.count(len(members)),
         Number(mean, f"{mean:.1%}"),
         Number(largest, f"{largest:.1%}"),
+        Number(sum(judged) / len(judged), f"{sum(judged)} of {len(judged)}") if judged else "",
     ]
 
 

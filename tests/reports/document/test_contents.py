@@ -17,9 +17,16 @@ from bitsim.reports.document.parts import Number, Report, Section, Table
 from bitsim.reports.document.question import Question
 from bitsim.reports.document.sections import cells
 from bitsim.reports.document.sections.measured import model_of, read_measured
-from bitsim.reports.document.sections.runs import largest, read_rows
+from bitsim.reports.document.sections.runs import fit_of, largest, read_rows
+from bitsim.runtime.checkpoints.random_weights import RandomCheckpoint
+from bitsim.runtime.checkpoints.write_gguf import write_gguf
 from bitsim.simulator import estimate, make_workload, spec_for_size
 from bitsim.simulator.paper_energy import paper_energy, paper_ratio_per_product
+from bitsim.simulator.validation import validate
+from bitsim.training import fit
+from bitsim.training.fit import fit_law
+from bitsim.training.fitted import Fit
+from bitsim.training.measured import Measured
 
 EIGHT = (
     "a100-80gb", "h100-sxm", "mi300x", "m2-ultra", "raspberry-pi-5", "i7-13700h", "ternary-asic", "rtx-4090",
@@ -222,6 +229,47 @@ def test_the_largest_run_gives_the_shape() -> None:
     small = row | {"layers": "2", "non_embedding": "1e5"}
     spec = largest([small, row | {"non_embedding": "599040"}])
     assert (spec.layers, spec.hidden, spec.ffn, spec.parameters_linear) == (5, 96, 288, 599040 - 599040 % 5)
+
+
+def test_runs_are_fitted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+
+    def counted(points: Measured, form: str) -> Fit:
+        fitted.append(form)
+        return fit_law(points, form, resamples=20)
+
+    monkeypatch.setattr(fit, "fit_law", counted)
+    path = runs_file(tmp_path)
+    gather(question(spec=largest(read_rows(path)), runs=path, about="runs"))
+    assert len(fitted) == 1
+    path.write_text(f"{path.read_text(encoding='utf-8')}fp16,9000000,18000000,180000000,0,2.1,ab\n", encoding="utf-8")
+    fit_of(path)
+    assert len(fitted) == 2  # what the file says now
+
+
+def test_the_accuracy_says_how_many_agree(seventy: Report) -> None:
+    rows = {(row[0], row[1]): row[-1] for row in table_with(section(seventy, "accuracy"), "agree").rows}
+    for fitted in (False, True):
+        members = [each for each in validate("energy") if each.fitted == fitted and each.within is not None]
+        if members:
+            cell = rows[members[0].group, "yes" if fitted else "no"]
+            assert isinstance(cell, Number)
+            assert cell.text == f"{sum(bool(each.within) for each in members)} of {len(members)}"
+    assert "" in rows.values()  # published without what it would take to judge
+
+
+def test_a_model_in_a_file_has_been_measured(tmp_path: Path) -> None:
+    spec = replace(
+        spec_for_size("1M"), name="made", layers=2, hidden=64, heads=4, kv_heads=2, head_dim=16, ffn=128, vocab=96
+    )
+    file = tmp_path / "tiny.gguf"
+    write_gguf(RandomCheckpoint(spec, ternary=False), file)
+    path = bench(tmp_path, lambda whole: whole["model"].update(name=str(file), weight_bytes=2e4))
+    found = model_of(path)
+    assert (found.name, found.layers, found.kv_heads, found.ffn) == ("tiny", 2, 2, 128)
+    made = gather(question(spec=found, measured=path, about="measured"))
+    assert made.subtitle.endswith("; tiny.gguf")
+    assert "512 prompt + 128 new tokens" in section(made, "model").text[0]  # those of the measurement
 
 
 def test_a_report_of_what_was_measured(tmp_path: Path) -> None:

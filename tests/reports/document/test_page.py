@@ -15,6 +15,7 @@ import pytest
 from bitsim.reports.document.page import render_page
 from bitsim.reports.document.page_figures import inline_svg
 from bitsim.reports.document.parts import Drawing, Headline, Number, Report, Section, Table
+from bitsim.reports.document.pictures import as_svg
 from bitsim.reports.document.question import Question
 from bitsim.reports.figures import FIGURES, Figure
 from bitsim.reports.plot_style import COLOURS, empty_figure
@@ -167,7 +168,7 @@ def test_half_characters_and_control_characters_of_file_names_do_no_harm(page: C
 
 
 def test_figures_take_the_pages_ink_and_say_their_values(page: Callable[..., str]) -> None:
-    svg = inline_svg(draw(ROWS), "p-", {"v0": "one: 3 J", "v1": "two <b>: 5 J"}, 'about "it"', set())
+    svg = inline_svg(as_svg(draw(ROWS)), "p-", {"v0": "one: 3 J", "v1": "two <b>: 5 J"}, 'about "it"', set())
     assert svg.startswith("<svg ")
     assert "<title>one: 3 J</title>" in svg
     assert "<title>two &lt;b&gt;: 5 J</title>" in svg
@@ -181,7 +182,7 @@ def test_figures_take_the_pages_ink_and_say_their_values(page: Callable[..., str
 
 def test_a_hatch_is_written_once_for_all_figures_of_a_page() -> None:
     hatches: set[str] = set()
-    first, second = (inline_svg(draw(ROWS), prefix, {}, "bars", hatches) for prefix in ("p-", "q-"))
+    first, second = (inline_svg(as_svg(draw(ROWS)), prefix, {}, "bars", hatches) for prefix in ("p-", "q-"))
     assert len(hatches) == first.count("<pattern ") == len(ROWS)
     assert "<pattern " not in second
     for hatch in hatches:

@@ -2,17 +2,21 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bitsim.reports import figures
+from bitsim.reports.document import fonts
 from bitsim.reports.document.parts import Drawing, Headline, Number, Report, Section, Table
-from bitsim.reports.document.pdf import as_data, as_svg, broken, render_pages, render_pdf
+from bitsim.reports.document.pdf import as_data, broken, render_pages, render_pdf
+from bitsim.reports.document.pictures import Pictures, as_svg
 from bitsim.reports.figures import Figure
 
+Image = pytest.importorskip("PIL.Image")
 pypdf = pytest.importorskip("pypdf")
 
 MARKUP = '#eval("1") *bold* _it_ $x^2$ @ref <script>alert(1)</script> // c /* d */ --- `raw` [x](y) \\ #include "a"'
@@ -20,10 +24,10 @@ LONG = "a" * 100 + "-_" * 25 + "b" * 50
 _EDGE, _HEAD = 40, 20  # dots at 72 an inch that stay white at the sides, and above and below
 
 
-def _draw(rows: Sequence[Mapping[str, Any]]) -> Any:
+def _draw(rows: Sequence[Mapping[str, Any]], height: float = 3.0) -> Any:
     from bitsim.reports.plot_style import empty_figure
 
-    figure = empty_figure(3.0)
+    figure = empty_figure(height)
     axes = figure.add_subplot()
     axes.plot([row["x"] for row in rows], [row["y"] for row in rows])
     return figure
@@ -99,6 +103,85 @@ def test_what_cannot_be_printed() -> None:
     assert render_pdf(report("a\x00b\ud800c \u202e \U0001f600"))
 
 
+def test_characters_that_no_font_shows_are_told_by_their_code_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = fonts._own_characters()
+    monkeypatch.setattr(fonts, "_characters", lambda files: own)  # as if no font of the system had more
+    text, found = (text_of(render_pdf(report(name))) for name in ("Модель", "模型 \U0001f680 Модель"))
+    assert "Модель" in text
+    assert "U+" not in text
+    assert "[U+6A21][U+578B] [U+1F680] Модель" in found
+    assert "no font on this machine shows 3 of them" in " ".join(found.split())
+    assert "U+" not in text_of(render_pdf(report("a\u200b\u200d\ufe0f\u202eb")))  # nobody sees these anyway
+
+
+def test_a_system_font_is_taken_for_what_others_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def shown(files: Iterable[str]) -> frozenset[int]:
+        asked.append(list(files))
+        return frozenset({ord("Ж")})
+
+    monkeypatch.setattr(fonts, "_own_characters", lambda: frozenset(range(32, 127)))
+    monkeypatch.setattr(fonts, "_characters", shown)
+    own, none = fonts.choose_fonts("plain")
+    assert (none, asked) == (frozenset(), [])
+    with_system, lacking = fonts.choose_fonts("Ж模")
+    assert lacking == {"模"}
+    assert asked
+    assert {font.family for font in own.fonts()} <= {font.family for font in with_system.fonts()}
+
+
+def test_every_font_has_the_letters_of_dejavu() -> None:
+    families = {font.family for font in fonts.choose_fonts("plain")[0].fonts()}
+    assert {"Libertinus Serif", "DejaVu Sans", "DejaVu Sans Mono"} <= families
+    assert not any("Last" in family for family in families)  # it would have a box for everything
+    assert fonts.choose_fonts("αЖش 64 № ≤ \u00a0\n")[1] == frozenset()
+
+
+def test_a_figure_stands_in_its_section() -> None:
+    """A marker of each section is in the same order in the pages' text as the figures' captions."""
+    made = report(sections=6, rows=4)
+    sections = tuple(
+        replace(each, drawings=(Drawing("squares", made.lead.rows, f"Picture {index}."),))
+        for index, each in enumerate(made.sections)
+    )
+    found = text_of(render_pdf(replace(made, sections=sections)))
+    places = [
+        at for index in range(1, 7) for at in (_last(found, f"Part {index - 1} of"), found.index(f"Picture {index}."))
+    ]
+    assert places == sorted(places)
+
+
+def _last(text: str, part: str) -> int:
+    """Find a heading behind the contents, where it stands too."""
+    return text.rindex(part)
+
+
+def test_a_tall_figure_under_a_long_text_stays_on_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    tall = Figure("squares", "Squares", lambda question: [], lambda rows: _draw(rows, 14.0), lambda row: "")
+    monkeypatch.setitem(figures.FIGURES, "squares", tall)
+    made = report(LONG[:200], sections=1)
+    for page in render_pages(replace(made, sections=made.sections[1:]), "us-letter", ppi=72.0):
+        dots = np.asarray(Image.open(io.BytesIO(page)).convert("L"))
+        assert dots[-_HEAD:].min() == 255
+
+
+def test_a_figure_is_drawn_once_for_all_renderings(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def draw(rows: Sequence[Mapping[str, Any]]) -> Any:
+        drawn.append(rows)
+        return _draw(rows)
+
+    once = Figure("squares", "", lambda question: [], draw, lambda row: "")
+    monkeypatch.setitem(figures.FIGURES, "squares", once)
+    pictures, made = Pictures(), report()
+    first = render_pdf(made, pictures=pictures)
+    assert len(drawn) == 1  # the sections show the figure of the first page
+    assert render_pdf(made, pictures=pictures) == first == render_pdf(made)
+    assert len(drawn) == 2
+
+
 def test_long_words_may_be_broken() -> None:
     assert broken("short words stay as they are") == "short words stay as they are"
     for word in (LONG, "https://example.org/a/b/c.html?q=1", "x" * 19):
@@ -127,8 +210,6 @@ def test_nothing_runs_over_the_edges(paper: str, size: tuple[int, int]) -> None:
     made = report(LONG[:200], sections=3, rows=30)
     box = pypdf.PdfReader(io.BytesIO(render_pdf(made, paper))).pages[0].mediabox
     assert (round(box.width), round(box.height)) == size
-    from PIL import Image
-
     for page in render_pages(made, paper, ppi=72.0):
         dots = np.asarray(Image.open(io.BytesIO(page)).convert("L"))
         edges = (dots[:, :_EDGE], dots[:, -_EDGE:], dots[:_HEAD], dots[-_HEAD:])
@@ -136,10 +217,6 @@ def test_nothing_runs_over_the_edges(paper: str, size: tuple[int, int]) -> None:
 
 
 def test_wide_tables_are_fitted_to_the_page() -> None:
-    from dataclasses import replace
-
-    from PIL import Image
-
     wide = Table(
         tuple(f"column {index}" for index in range(16)),
         tuple(tuple(Number(1.0, "123.45 mJ") for _ in range(16)) for _ in range(4)),
@@ -161,7 +238,7 @@ def test_contents_from_seven_pages_on() -> None:
 
 
 def test_figures_have_alternative_texts_and_data_has_no_markup() -> None:
-    data = as_data(report(MARKUP), "a4")
+    data = as_data(report(MARKUP), "a4", Pictures())
     assert data["lead"]["about"] == "squares"
     assert data["lead"]["svg"].startswith("<?xml")
     assert data["running"].startswith("What is ternary worth for #eval")
