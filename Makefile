@@ -30,13 +30,14 @@ build = $(BIN)/python -m build > build.log 2>&1 || { cat build.log; exit 1; }
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev train test test-arm check docs bench bench-peers package clean
+.PHONY: help demo dev train test test-arm check docs gallery site bench bench-peers package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
 
-demo: $(VENV)/.core ## install bitsim and estimate a 70B model in FP16 and ternary
+demo: $(VENV)/.core ## install bitsim, estimate a 70B model, run a small ternary one
 	$(BIN)/bitsim estimate --size 70B
+	$(BIN)/bitsim run "It is a truth" --seed 1
 
 dev: $(VENV)/.test ## the environment to work in: editable install with the test tools
 	@echo "Ready: . $(BIN)/activate"
@@ -55,8 +56,14 @@ check: $(VENV)/.test ## lint, format, types, import direction
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.test ## write what the commands print into README.md
-	BITSIM_UPDATE_README=1 $(BIN)/python -m pytest -q tests/test_docs.py
+docs: $(VENV)/.test ## write what the commands print into README.md and the pages of the site
+	BITSIM_UPDATE_README=1 $(BIN)/python -m pytest -q tests/test_docs.py -k "shows or help_of_each"
+
+gallery: $(VENV)/.test ## make the pictures of README.md and the site again
+	BITSIM_UPDATE_GALLERY=1 $(BIN)/python -m pytest -q tests/reports/docs/test_gallery.py
+
+site: $(VENV)/.docs ## build the documentation into build/site, without the network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.test ## run the speed measurements
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark $(ARGS)
@@ -71,7 +78,8 @@ package: $(VENV)/.test ## build the wheel, install it alone and run it from anot
 	$(build)
 	tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(call make_venv,$$tmp/venv) && \
 	$(call install_in,$$tmp/venv) dist/*.whl && cd "$$tmp" && \
-	venv/bin/bitsim --help && venv/bin/bitsim estimate --size 70B > /dev/null && echo "The wheel works."
+	venv/bin/bitsim --help && venv/bin/bitsim estimate --size 70B > /dev/null && \
+	venv/bin/bitsim run "It is a truth" --max-tokens 8 && echo "The wheel works."
 
 clean: ## remove what was made here
 	rm -rf $(VENV) build dist build.log *.egg-info .benchmarks .hypothesis .*_cache
@@ -90,6 +98,10 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/.made
 	$(call install_in,$(VENV)) --editable '.[train]'
+	@touch $(VENV)/.core $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/.made
+	$(call install_in,$(VENV)) --editable '.[docs]'
 	@touch $(VENV)/.core $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.made

@@ -9,11 +9,13 @@ from .commands.bench import bench
 from .commands.chat import chat
 from .commands.convert import convert
 from .commands.corpus import corpus
+from .commands.doctor import doctor
 from .commands.estimate import estimate
 from .commands.eval import evaluate
 from .commands.fit_check import fit_check
 from .commands.fit_law import fit_law
 from .commands.hardware import hardware
+from .commands.inspect import inspect
 from .commands.ladder import ladder
 from .commands.plan import plan
 from .commands.plot import plot
@@ -21,6 +23,7 @@ from .commands.predict import predict
 from .commands.quantize import quantize
 from .commands.report import report
 from .commands.run import run
+from .commands.serve import serve
 from .commands.sweep import sweep
 from .commands.tables import cite, tables
 from .commands.train import train
@@ -72,6 +75,7 @@ def cli() -> None:
     bitsim estimate --size 70B                      the whole answer for one size
     bitsim fit-check --hardware raspberry-pi-5      what runs on this machine, and how fast
     bitsim validate                                 published numbers, recomputed
+    bitsim run "It is a truth"                      a small ternary model, on this machine
     """
 
 
@@ -84,10 +88,13 @@ for _command in (
     cite,
     run,
     chat,
+    serve,
     evaluate,
     bench,
     convert,
     quantize,
+    inspect,
+    doctor,
     corpus,
     train,
     ladder,

@@ -1,24 +1,45 @@
-"""The documentation cannot fall behind: every command is in it, and what the README shows is what is printed.
+"""The documentation cannot fall behind: each command line in it is run, or at least read as the command reads it.
 
-`make docs` writes the printed output into the README.
+What the README and the site show under ```console is compared with what is printed; `make docs` writes it there. Lines
+under ```text take long, or print what depends on the machine: they are only read here, and some of them run in small in
+`tests/reports/docs/test_howto.py`.
 """
 
+import json
 import os
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
+from pages import (
+    FENCED,
+    PAGES,
+    README,
+    ROOT,
+    SHOWN,
+    SITE,
+    command_lines,
+    command_of,
+    name_of,
+    own_words,
+    printed,
+    read,
+    steps,
+    text_of,
+)
 
 from bitsim.reports.cli import cli
 
-ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-BLOCK = re.compile(r"```console\n\$ (bitsim [^\n]*)\n(.*?)```", re.DOTALL)
+INLINE = re.compile(r"`((?:bitsim|make) [^`]*)`")
+FILE_NAME = re.compile(r'title="([\w.-]+)"')
+COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 UPDATE = os.environ.get("BITSIM_UPDATE_README") == "1"
+MAKEFILE = text_of(ROOT / "Makefile")
+EXTRAS = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
 
 
 def commands(group: click.Group = cli, prefix: str = "bitsim") -> Iterator[tuple[str, click.Command]]:
@@ -34,33 +55,72 @@ COMMANDS = list(commands())
 NAMES = [name for name, _ in COMMANDS]
 
 
-def printed(line: str) -> str:
-    """What a command line prints, without trailing spaces."""
-    result = CliRunner().invoke(cli, shlex.split(line)[1:], env={"COLUMNS": "100", "NO_COLOR": "1"})
-    assert result.exit_code == 0, result.output
-    return "\n".join(row.rstrip() for row in result.output.rstrip().splitlines()) + "\n"
-
-
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=NAMES)
 def test_command_has_help_with_an_example_and_is_in_the_readme(name: str, command: click.Command) -> None:
     assert command.help
     assert "Example" in command.help
     assert re.search(rf"\b{name}(\s|$)", command.help), "the example runs this command"
-    assert f"`{name}`" in README.read_text(encoding="utf-8")
+    assert f"`{name}`" in text_of(README)
     for option in command.params:
         if isinstance(option, click.Option):
             assert option.help, f"{name} --{option.name} has no help"
 
 
-@pytest.mark.parametrize("block", BLOCK.findall(README.read_text(encoding="utf-8")), ids=lambda block: block[0])
-def test_readme_shows_what_is_printed(block: tuple[str, str]) -> None:
-    line, shown = block
-    output = printed(line)
+def test_the_page_of_commands_has_the_help_of_each() -> None:
+    page = SITE / "reference/commands.md"
+    blocks = [f"\n## {name}\n\n```console\n$ {name} --help\n{printed(f'{name} --help')}```\n" for name in NAMES]
+    whole = "".join([text_of(page).partition("\n## ")[0], *blocks])
     if UPDATE:
-        text = README.read_text(encoding="utf-8")
-        README.write_text(text.replace(f"$ {line}\n{shown}```", f"$ {line}\n{output}```"), encoding="utf-8")
-    else:
-        assert shown == output, "run `make docs`"
+        page.write_text(whole, encoding="utf-8")
+    assert text_of(page) == whole, "run `make docs`"
+
+
+@pytest.mark.parametrize("page", SHOWN, ids=name_of)
+def test_page_shows_what_is_printed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page's commands run one after the other in a folder that has the files the page shows."""
+    here = tmp_path / "my-model"  # a model without a name is called as its folder
+    here.mkdir()
+    monkeypatch.chdir(here)
+    text = text_of(page)
+    for _, kind, title, body in FENCED.findall(text):
+        if name := FILE_NAME.search(title):
+            (here / name[1]).write_text(body, encoding="utf-8")
+        for line, shown in steps(body) if kind == "console" else ():
+            assert own_words(line), f"{line}: only bitsim's output is compared"
+            output = printed(line)
+            if UPDATE:
+                text = text.replace(f"$ {line}\n{shown}", f"$ {line}\n{output}")
+            else:
+                assert shown == output, "run `make docs`"
+    if UPDATE and text != text_of(page):
+        page.write_text(text, encoding="utf-8")
+
+
+LINES = [pytest.param(line, id=f"{name_of(page)}: {line}") for page in PAGES for line in command_lines(page)]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_line_can_be_read(line: str) -> None:
+    """By the command it is for: bitsim, make, or pip with an extra of bitsim's."""
+    words = shlex.split(line)
+    if words[0] == "make" and len(words) > 1:
+        assert re.search(rf"^{words[1]}:", MAKEFILE, re.MULTILINE)
+    elif own_words(line):
+        read(line)
+    for extras in re.findall(r"(?:bitsim-llm|\.)\[([\w,]+)\]", line):
+        assert set(extras.split(",")) <= set(EXTRAS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_in_a_sentence_exist_with_their_options(page: Path) -> None:
+    for line in INLINE.findall(COMMENT.sub("", FENCED.sub("", text_of(page)))):
+        words = line.split()
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", MAKEFILE, re.MULTILINE), line
+            continue
+        command, rest = command_of([word for word in words[1:] if word != "X"])
+        known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+        assert {word for word in rest if word.startswith("--")} <= known | {"--help"}, line
 
 
 def test_examples_in_help_run() -> None:
@@ -71,18 +131,38 @@ def test_examples_in_help_run() -> None:
             assert printed(line.split("   ")[0].strip())
 
 
-def test_readme_python_runs() -> None:
-    code = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert code is not None
-    scope: dict[str, object] = {}
-    exec(code.group(1), scope)
-    assert "tokens/s" in repr(scope["result"])
+@pytest.mark.parametrize("page", SHOWN, ids=name_of)
+def test_python_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What needs no model of the reader's runs, and a remark `# 1.23` says what a line prints; the rest compiles."""
+    for _, kind, _, body in FENCED.findall(text_of(page)):
+        if kind != "python":
+            continue
+        code = compile(body, name_of(page), "exec")
+        if any(module in body for module in ("bitsim.runtime", "bitsim.training", "openai")):  # the last is run by
+            continue  # tests/runtime/serving/http/test_chat.py
+        exec(code, {})
+        said = [line.split("# ")[1] for line in body.splitlines() if line.startswith("print(") and "# " in line]
+        assert capsys.readouterr().out.splitlines()[: len(said)] == said
 
 
 def test_every_folder_and_shipped_scheme_is_in_the_readme() -> None:
     from bitsim.simulator import SCHEMES
 
-    text = README.read_text(encoding="utf-8")
+    text = text_of(README)
     assert all(f"`{scheme}`" in text for scheme in SCHEMES)
     folders = [p.name for p in ROOT.iterdir() if p.is_dir() and (p / "__init__.py").exists()]
     assert all(f"{folder}/" in text for folder in folders)
+
+
+def test_every_key_of_the_json_is_in_its_page() -> None:
+    found = json.loads(printed("bitsim estimate --size 7B --tokens 2T --hardware m2 --format json"))
+    keys = {f"{part}.{key}" for part in ("model", "workload") for key in found[part]}
+    keys |= {f"ratios[].{key}" for key in found["ratios"][0]}
+    for key, value in found["estimates"][0].items():
+        if key.endswith("_range"):
+            continue
+        below = value if isinstance(value, dict) else value[0] if key == "operations" else {}
+        keys |= {f"estimates[].{key}.{name}" for name in below} or {f"estimates[].{key}"}
+    page = text_of(SITE / "reference/json.md")
+    listed = set(re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
+    assert listed == {re.sub(r"operations\.", "operations[].", key) for key in keys if not key.endswith("_range")}
