@@ -129,7 +129,8 @@ def mapped(path: Path) -> Bytes:
     """
     try:
         if not path.is_file():
-            raise BitsimError(f"{path}: expected a file")
+            found = "something else" if path.exists() else "nothing"
+            raise BitsimError(f"{path}: expected a file, found {found} there")
         if path.stat().st_size == 0:
             raise BitsimError(f"{path}: the file is empty")
         return np.asarray(np.memmap(path, np.uint8, mode="c"))  # writable for numba: another type else
