@@ -7,9 +7,9 @@ import numpy as np
 from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import shown, suggestion
 
-from ..model.config import ModelConfig, TextRules
 from ..packing.codec import Ternary
-from .checkpoint import Checkpoint, Dense, Float32, Linear
+from .changed import Changed
+from .checkpoint import Checkpoint, Float32, Linear
 
 GRAINS = ("tensor", "row", "group")
 _SMALLEST = np.float32(1e-5)  # a scale is never smaller, so that a matrix of zeros has one
@@ -37,7 +37,13 @@ def quantized(checkpoint: Checkpoint, grain: str = "tensor", group: int | None =
         raise BitsimError("group: expected a number of columns with grain 'group', and with no other")
     for matrix in checkpoint.config.spec.linears() if group is not None else []:
         _whole_groups(matrix.name, matrix.inputs, group or 0)
-    return _Quantized(checkpoint, grain, group)
+
+    def made_ternary(name: str, linear: Linear) -> Linear:
+        if isinstance(linear.weights, Ternary):
+            return linear
+        return replace(linear, weights=absmean(linear.weights.as_float32(), grain, group))
+
+    return Changed(checkpoint, made_ternary)
 
 
 def absmean(values: Float32, grain: str = "tensor", group: int | None = None) -> Ternary:
@@ -55,32 +61,3 @@ def absmean(values: Float32, grain: str = "tensor", group: int | None = None) ->
 def _whole_groups(name: str, columns: int, group: int) -> None:
     if group < 1 or columns % group:
         raise BitsimError(f"group: expected a divisor of the {columns:,} columns of {name}, got {shown(group)}")
-
-
-class _Quantized:
-    """A checkpoint whose linear matrices are ternary."""
-
-    def __init__(self, base: Checkpoint, grain: str, group: int | None) -> None:
-        self._base = base
-        self._grain = grain
-        self._group = group
-        self.config: ModelConfig = base.config
-        self.text: TextRules = base.text
-
-    def embedding(self) -> Dense:
-        return self._base.embedding()
-
-    def head(self) -> Dense | None:
-        return self._base.head()
-
-    def output_norm(self) -> Float32:
-        return self._base.output_norm()
-
-    def norm(self, layer: int, name: str) -> Float32 | None:
-        return self._base.norm(layer, name)
-
-    def linear(self, layer: int, name: str) -> Linear:
-        linear = self._base.linear(layer, name)
-        if isinstance(linear.weights, Ternary):
-            return linear
-        return replace(linear, weights=absmean(linear.weights.as_float32(), self._grain, self._group))

@@ -10,6 +10,7 @@ import numpy as np
 from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import shown
 
+from ..box import model_path
 from ..checkpoints import open_checkpoint
 from ..checkpoints.checkpoint import LINEARS, NORMS, Checkpoint
 from ..checkpoints.gguf_config import gguf_config
@@ -106,12 +107,14 @@ class Contents:
 
 
 def read_contents(path: str | Path) -> Contents:
-    """Open a GGUF file, a safetensors file, a Hugging Face folder or a packed file; only of the last, weights are read.
+    """Open a GGUF file, a safetensors file, a Hugging Face folder, a packed file or "box".
+
+    Of a packed file the weights are read too.
 
     Raises:
         BitsimError: nothing is there, it is none of these, or its directory of tensors is damaged.
     """
-    place = Path(path)
+    place = model_path(path)
     if place.is_dir():
         return _of_folder(place)
     start = mapped(place)[:9].tobytes()

@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from bitsim.energy_tables import BitsimError
 
+from ..checkpoints.changed import Changed
 from ..checkpoints.checkpoint import Checkpoint, Dense, Float32, Linear
 from ..checkpoints.gguf_names import halves, neighbours
 from ..generation.evaluate import Window, log_likelihoods
 from ..generation.tokenizer import Tokenizer
 from ..heads.head import Ids
 from ..loading import run_checkpoint
-from ..model.config import ModelConfig, TextRules
+from ..model.config import TextRules
 from ..packing import CODECS, Ternary
 from .codes import as_ternary
 from .contents import Contents
@@ -57,41 +58,6 @@ class Change:
 
 
 Trials = list[tuple[Trial, Change | None]]  # the first is the model as it is
-
-
-class Changed:
-    """A checkpoint with other matrices, or other constants."""
-
-    def __init__(
-        self,
-        base: Checkpoint,
-        linear: Callable[[str, Linear], Linear] = lambda name, linear: linear,
-        config: ModelConfig | None = None,
-    ) -> None:
-        """Take a checkpoint, what is to be done with each of its matrices, and the constants instead of its own."""
-        self.config: ModelConfig = config or base.config
-        self.text: TextRules = base.text
-        self._base, self._linear = base, linear
-
-    def embedding(self) -> Dense:
-        """Return the token embedding."""
-        return self._base.embedding()
-
-    def head(self) -> Dense | None:
-        """Return the output head, or None."""
-        return self._base.head()
-
-    def output_norm(self) -> Float32:
-        """Return the weights of the last norm."""
-        return self._base.output_norm()
-
-    def norm(self, layer: int, name: str) -> Float32 | None:
-        """Return the weights of a norm, or None."""
-        return self._base.norm(layer, name)
-
-    def linear(self, layer: int, name: str) -> Linear:
-        """Return a matrix of a layer, changed."""
-        return self._linear(name, self._base.linear(layer, name))
 
 
 def trial_tokens(rules: TextRules, context: int) -> Ids | None:

@@ -97,7 +97,7 @@ def test_no_findings_no_rows(bitsim: Run, tmp_path: Path) -> None:
 def test_a_reference_that_is_none(bitsim: Run, good: Path, tmp_path: Path) -> None:
     result = bitsim("doctor", str(good), "--against", str(tmp_path / "none"))
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == f"Error: {tmp_path / 'none'}: expected a file\n"
+    assert result.stderr == f"Error: {tmp_path / 'none'}: expected a file, found nothing there\n"
     assert bitsim("doctor", str(good), "--against").exit_code == 2
 
 

@@ -10,6 +10,7 @@ import pytest
 from bitsim.runtime import load
 from bitsim.runtime.box import FOLDER, NAME, model_path
 from bitsim.runtime.checkpoints import open_checkpoint
+from bitsim.runtime.diagnosis import diagnose
 
 RESULTS = Path(__file__).parents[2] / "training" / "results"
 CARD = (FOLDER.parent / "README.md").read_text()
@@ -74,3 +75,7 @@ def test_a_file_called_box_comes_first(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "box").mkdir()
     assert model_path("box") == Path("box")
     assert model_path(Path("elsewhere")) == Path("elsewhere")
+
+
+def test_the_doctor_finds_nothing_wrong_with_it() -> None:
+    assert [finding.check for finding in diagnose(NAME).findings if finding.severity != "note"] == []

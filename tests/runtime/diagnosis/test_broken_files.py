@@ -25,11 +25,11 @@ from bitsim.runtime.checkpoints import (
     write_gguf,
     write_hugging_face,
 )
+from bitsim.runtime.checkpoints.changed import Changed
 from bitsim.runtime.checkpoints.gguf_names import halves, neighbours
 from bitsim.runtime.checkpoints.stored import brain_bits
 from bitsim.runtime.conversion import convert_to_packed
 from bitsim.runtime.diagnosis import Finding, diagnose, known
-from bitsim.runtime.diagnosis.trial import Changed
 from bitsim.runtime.packing import Ternary
 
 BIASES: dict[str, Any] = WIDE | {"attention_bias": True}

@@ -1,12 +1,12 @@
 """The chat page, in a browser without a window: a person types, reads, stops, reloads, and sets things."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from browser import chromium
 from fake_language_model import fake_model
 
 from bitsim.runtime.generation import ChatTemplate, Sampling, Tokenizer, generate
@@ -18,21 +18,7 @@ MARKUP = "<img src=x onerror=\"document.title='owned'\"> <b>bold</b> & co"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install selenium")
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("no chromium with chromedriver: apt-get install chromium chromium-driver")
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    options = Options()
-    options.binary_location = binary
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1100,800"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    window = webdriver.Chrome(options=options, service=Service(driver))
-    yield window
-    window.quit()
+    yield from chromium("window-size=1100,800")
 
 
 class Page:
