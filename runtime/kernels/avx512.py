@@ -2,8 +2,8 @@
 
 Three weights make one of 27 patterns, and vpermw takes the low five bits of each lane as index into 32 entries: the
 word itself is the first index, shifted right by 5 the second, by 10 the third; the uppermost bits of five words make a
-sixteenth. For 1,536 weights that is 5 loads, 16 permutes, 16 adds and 15 shifts. From 13 tokens on the tables of
-`four_russians` are quicker.
+sixteenth. For 1,536 weights that is 5 loads, 16 permutes, 16 adds and 15 shifts; several tokens share the loads and
+shifts (`trit48_several`). From 25 tokens on the tables of `four_russians` are quicker.
 """
 
 from typing import Any
@@ -14,55 +14,21 @@ import numpy.typing as npt
 from ..compile import inlined, inner
 from ..packing.trit48 import COLUMNS, INDEXES, ROWS, WORDS
 from ..simd.avx512 import permute
-from ..simd.vector import I16X16, I16X32, add_into, broadcast, load, prefetch, shift_in, splat, store, widen
+from ..simd.vector import I16X32, add_into, load, prefetch, shift_in, splat, store, widen
 from . import four_russians as russians
-from .kernel import Activations, Compiled, Int16, Int32, Kernel, Packed, Sums, multiplies, prepares, share
+from . import trit48_several, trit48_tables
+from .kernel import Activations, Compiled, Int16, Int32, Kernel, Packed, Sums, multiplies, prepares
 from .trit48_places import write_places
+from .trit48_tables import TABLES, build_tables
 
 Words = npt.NDArray[np.uint16]
 Register = Any
 
 GROUPS_IN_INT16 = 5  # 5 x 16 lookups of at most 3 x 128 = 30,720 < 32,768
-TABLES = INDEXES * ROWS  # elements of a group's tables
 STRIDE = WORDS * ROWS  # words of a group of a row block
 TOGETHER = 4  # row blocks that one token is multiplied by at once, with the same tables in registers
 AHEAD = 13  # groups of weights asked for before they are used
-NARROW, WIDE = 13, 17  # tokens from which on the tables of the Four Russians are quicker, with 16 or 32 lanes
-
-# For each of three weights, the entries of a table to which it is added, and from which it is taken.
-_PATTERNS = np.arange(27)
-_SIGNS = np.stack([_PATTERNS // 3**weight % 3 - 1 for weight in range(3)])
-_ADDED_AND_TAKEN = np.zeros((3, 2, ROWS), np.int16)
-_ADDED_AND_TAKEN[:, 0, :27], _ADDED_AND_TAKEN[:, 1, :27] = -1 * (_SIGNS == 1), -1 * (_SIGNS == -1)
-MASKS = _ADDED_AND_TAKEN.reshape(-1)
-
-
-@inlined
-def table_of(x: Int16, place: int, masks: Int16) -> Register:
-    """Return the 27 sums of three activations in 32 lanes; the last five are 0."""
-    first, second = broadcast(I16X32, x, place), broadcast(I16X32, x, place + 1)
-    third = broadcast(I16X32, x, place + 2)
-    sums = (first & load(I16X32, masks, 0)) - (first & load(I16X32, masks, ROWS))
-    sums = sums + (second & load(I16X32, masks, 2 * ROWS)) - (second & load(I16X32, masks, 3 * ROWS))
-    return sums + (third & load(I16X32, masks, 4 * ROWS)) - (third & load(I16X32, masks, 5 * ROWS))
-
-
-@inner
-def build_tables(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
-    """Write a thread's share of the tables: int16 (tokens, indexes, 32)."""
-    masks = MASKS
-    tokens, columns = x.shape
-    groups = -(-columns // COLUMNS)
-    first, last = share(groups, thread, threads)
-    wide = np.zeros(COLUMNS, np.int16)
-    for token in range(tokens):
-        for group in range(first, last):
-            here = x[token, group * COLUMNS : (group + 1) * COLUMNS]
-            wide[: len(here)] = here
-            wide[len(here) :] = 0
-            for index in range(INDEXES):
-                place = ((token * groups + group) * INDEXES + index) * ROWS
-                store(prepared, place, table_of(wide, 3 * index, masks))
+LEAST_SEVERAL, LEAST_WIDE = 2, 25  # tokens from which on indexes are shared, and then the Four Russians are quicker
 
 
 @inlined
@@ -87,8 +53,8 @@ def set_to_zero(sums: Int32) -> None:
 
 
 @inner
-def one_token_four_blocks(packed: Words, groups: int, tables: Int16, start: int, sums: Int32, block: int) -> None:
-    """Write 128 int32 sums of one token; the tables begin at `start`."""
+def one_token_four_blocks(packed: Words, groups: int, tables: Int16, sums: Int32, block: int) -> None:
+    """Write 128 int32 sums of one token."""
     stride = groups * STRIDE
     group = 0
     set_to_zero(sums)
@@ -98,7 +64,7 @@ def one_token_four_blocks(packed: Words, groups: int, tables: Int16, start: int,
         ahead = AHEAD * STRIDE + (3 * stride if end + AHEAD > groups else 0)
         s0 = s1 = s2 = s3 = splat(I16X32, 0)
         while group < end:
-            place = start + group * TABLES
+            place = group * TABLES
             e0 = e1 = e2 = e3 = splat(I16X32, 0)  # the sixteenth indexes
             for k in range(WORDS):
                 t0, t1 = table(tables, place, 3 * k), table(tables, place, 3 * k + 1)
@@ -124,7 +90,7 @@ def one_token_four_blocks(packed: Words, groups: int, tables: Int16, start: int,
 
 
 @inner
-def one_token_one_block(packed: Words, groups: int, tables: Int16, start: int, sums: Int32, block: int) -> None:
+def one_token_one_block(packed: Words, groups: int, tables: Int16, sums: Int32, block: int) -> None:
     """Write 32 int32 sums of one token."""
     group = 0
     set_to_zero(sums)
@@ -132,7 +98,7 @@ def one_token_one_block(packed: Words, groups: int, tables: Int16, start: int, s
         end = min(group + GROUPS_IN_INT16, groups)
         total = splat(I16X32, 0)
         while group < end:
-            place = start + group * TABLES
+            place = group * TABLES
             sixteenth = splat(I16X32, 0)
             for k in range(WORDS):
                 word = load(I16X32, packed, (block * groups + group) * STRIDE + k * ROWS)
@@ -145,106 +111,39 @@ def one_token_one_block(packed: Words, groups: int, tables: Int16, start: int, s
 
 
 @inner
-def one_token(
-    packed: Words, groups: int, tables: Int16, token: int, out: Int32, sums: Int32, first: int, last: int
-) -> None:
-    """Write the row blocks from `first` to before `last` of one token's products."""
-    start = token * groups * TABLES
+def one_token(packed: Words, groups: int, tables: Int16, out: Int32, sums: Int32, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last` of the only token's products."""
     rows = out.shape[1]
     block = first
     while block < last:
         if last - block >= TOGETHER:
-            one_token_four_blocks(packed, groups, tables, start, sums, block)
+            one_token_four_blocks(packed, groups, tables, sums, block)
             step = TOGETHER
         else:
-            one_token_one_block(packed, groups, tables, start, sums, block)
+            one_token_one_block(packed, groups, tables, sums, block)
             step = 1
         place = block * ROWS
         for row in range(min(step * ROWS, rows - place)):
-            out[token, place + row] = sums[row]
+            out[0, place + row] = sums[row]
         block += step
 
 
-@inner
-def two_tokens_two_blocks(
-    packed: Words, groups: int, tables: Int16, start: int, sums: Int32, block: int, blocks: int
-) -> None:
-    """Write 64 int32 sums for each of two tokens whose tables follow each other; if blocks is 1, 32 of them twice."""
-    stride = groups * STRIDE * (blocks - 1)
-    other = groups * TABLES
-    group = 0
-    set_to_zero(sums)
-    while group < groups:
-        end = min(group + GROUPS_IN_INT16, groups)
-        a0 = a1 = b0 = b1 = splat(I16X32, 0)
-        while group < end:
-            first = start + group * TABLES
-            second = first + other
-            e0 = e1 = splat(I16X32, 0)
-            for k in range(WORDS):
-                word = (block * groups + group) * STRIDE + k * ROWS
-                w0, w1 = load(I16X32, packed, word), load(I16X32, packed, word + stride)
-                e0, e1 = shift_in(e0, w0, 1), shift_in(e1, w1, 1)
-                t0, t1 = table(tables, first, 3 * k), table(tables, first, 3 * k + 1)
-                t2 = table(tables, first, 3 * k + 2)
-                a0, a1 = three(a0, w0, t0, t1, t2), three(a1, w1, t0, t1, t2)
-                t0, t1 = table(tables, second, 3 * k), table(tables, second, 3 * k + 1)
-                t2 = table(tables, second, 3 * k + 2)
-                b0, b1 = three(b0, w0, t0, t1, t2), three(b1, w1, t0, t1, t2)
-            t = table(tables, first, INDEXES - 1)
-            a0, a1 = a0 + permute(t, e0), a1 + permute(t, e1)
-            t = table(tables, second, INDEXES - 1)
-            b0, b1 = b0 + permute(t, e0), b1 + permute(t, e1)
-            group += 1
-        add_into(sums, 0, widen(a0))
-        add_into(sums, 32, widen(a1))
-        add_into(sums, 64, widen(b0))
-        add_into(sums, 96, widen(b1))
-
-
-@inner
-def few_tokens(packed: Words, groups: int, tables: Int16, out: Int32, sums: Int32, first: int, last: int) -> None:
-    """Write the row blocks from `first` to before `last` of several tokens, the weights read from memory once."""
-    tokens, rows = out.shape
-    for block in range(first, last, 2):
-        blocks = min(2, last - block)
-        place = block * ROWS
-        present = min(blocks * ROWS, rows - place)
-        for token in range(0, tokens - 1, 2):
-            two_tokens_two_blocks(packed, groups, tables, token * groups * TABLES, sums, block, blocks)
-            for row in range(present):
-                out[token, place + row] = sums[row]
-                out[token + 1, place + row] = sums[64 + row]
-        if tokens % 2:
-            one_token(packed, groups, tables, tokens - 1, out, sums, block, block + blocks)
-
-
 @prepares
-def prepare_few(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
-    """Write a thread's share of the tables of a few tokens; see `Compiled`."""
+def prepare(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
+    """Write a thread's share of the tables of some tokens; see `Compiled`."""
     build_tables(x, prepared, thread, threads)
 
 
 @multiplies
-def few(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
-    """Write the row blocks from `first` to before `last` of a few tokens; see `Compiled`."""
-    words, sums, groups = packed.view(np.uint16), scratch.view(np.int32), -(-columns // COLUMNS)
-    if out.shape[0] == 1:
-        one_token(words, groups, prepared, 0, out, sums, first, last)
-    else:
-        few_tokens(words, groups, prepared, out, sums, first, last)
-
-
-@prepares
-def prepare_narrow(x: Activations, prepared: Int16, thread: int, threads: int) -> None:
-    """Turn a thread's share of x for tables of 16 lanes; see `Compiled`."""
-    russians.transpose(I16X16, x, prepared, thread, threads)
+def one(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last` of the only token; see `Compiled`."""
+    one_token(packed.view(np.uint16), -(-columns // COLUMNS), prepared, out, scratch.view(np.int32), first, last)
 
 
 @multiplies
-def narrow(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
-    """Write the row blocks from `first` to before `last` of up to 16 tokens; see `Compiled`."""
-    russians.multiply(write_places, I16X16, packed, prepared, columns, out, scratch, (first, last))
+def several(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int16, first: int, last: int) -> None:
+    """Write the row blocks from `first` to before `last` of several tokens; see `Compiled`."""
+    trit48_several.multiply(I16X32, packed, prepared, columns, out, scratch, (first, last))
 
 
 @prepares
@@ -259,23 +158,16 @@ def wide(packed: Packed, prepared: Int16, columns: int, out: Sums, scratch: Int1
     russians.multiply(write_places, I16X32, packed, prepared, columns, out, scratch, (first, last))
 
 
-def prepared_elements(columns: int, tokens: int) -> int:
-    """Return the int16 elements of the tables of a few tokens."""
-    return tokens * -(-columns // COLUMNS) * TABLES
-
-
 def scratch_elements(rows: int, columns: int, tokens: int) -> int:
-    """Return the int16 elements of scratch memory for a few tokens: 128 int32 sums."""
+    """Return the int16 elements of scratch memory: 128 int32 sums."""
     return 256
 
 
+ONE = Compiled(prepare, one, trit48_tables.elements, scratch_elements, TOGETHER)
+WIDE = russians.method(prepare_wide, wide, 32)
 KERNEL = Kernel(
     name="avx512",
     packing="trit48",
     needs=frozenset({"avx512f", "avx512bw"}),
-    methods=(
-        (1, Compiled(prepare_few, few, prepared_elements, scratch_elements, TOGETHER)),
-        (NARROW, russians.method(prepare_narrow, narrow, 16)),
-        (WIDE, russians.method(prepare_wide, wide, 32)),
-    ),
+    methods=((1, ONE), (LEAST_SEVERAL, trit48_several.method(prepare, several)), (LEAST_WIDE, WIDE)),
 )

@@ -6,13 +6,14 @@ from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import suggestion
 
 from .. import cpu
-from . import amx, avx2, avx512, maddubs, neon, portable, reference, sdot, vnni
+from . import amx, avx2, avx512, avx512vbmi, maddubs, neon, portable, reference, sdot, vnni
 from .kernel import Kernel
 
 # The best first, and after them those that multiply, for comparison.
 KERNELS: dict[str, Kernel] = {
     kernel.name: kernel
     for kernel in (
+        avx512vbmi.KERNEL,
         avx512.KERNEL,
         avx2.KERNEL,
         neon.KERNEL,

@@ -10,12 +10,22 @@ import pytest
 from numba import types
 
 from bitsim.runtime.heads import quarter_avx512, quarter_bytes, quarter_portable
-from bitsim.runtime.kernels import KERNELS, available, avx2, avx512, four_russians, maddubs, portable, vnni
-from bitsim.runtime.simd.vector import I16X32
+from bitsim.runtime.kernels import (
+    KERNELS,
+    available,
+    avx2,
+    avx512,
+    four_russians,
+    maddubs,
+    portable,
+    trit48_several,
+    vnni,
+)
+from bitsim.runtime.simd.vector import I16X32, U8X64
 
 LABEL = re.compile(r"^(\.L[\w.]+):")
 JUMP = re.compile(r"^\s+(?:j[a-z]+|b(?:\.[a-z]+)?|cbn?z\s+\w+,|tbn?z\s+\w+,.*,)\s+(\.L[\w.]+)")
-MULTIPLY = re.compile(r"^(?:v?p?mul|imul|v?pmadd|vpdp|v?fn?m|[su]dot|[su]?ml|fml|sqdmul)")
+MULTIPLY = re.compile(r"^(?:v?p?mul(?!tishift)|imul|v?pmadd|vpdp|v?fn?m|[su]dot|[su]?ml|fml|sqdmul)")
 
 
 def instructions(function: Any, signature: tuple[Any, ...]) -> list[str]:
@@ -47,18 +57,17 @@ def innermost_loops(lines: list[str]) -> list[list[str]]:
 INDEX = types.intp
 WORDS, INT16, INT32, BYTES = (numba.from_dtype(np.dtype(name))[::1] for name in ("u2", "i2", "i4", "u1"))
 PAIR: Any = types.UniTuple(INDEX, 2)  # type: ignore[no-untyped-call]
-WIDE = types.TypeRef(I16X32)
+WIDE, BYTEWISE = types.TypeRef(I16X32), types.TypeRef(U8X64)
+SEVERAL = (WORDS, INDEX, INT16, INDEX, INT32, INDEX, INDEX)
 
 CASES = [
     # kernel, function, its arguments, instructions that look up and that add, and how many there are at least
-    ("avx512", avx512.one_token_four_blocks, (WORDS, INDEX, INT16, INDEX, INT32, INDEX), {"vpermw": 12, "vpaddw": 12}),
-    ("avx512", avx512.one_token_one_block, (WORDS, INDEX, INT16, INDEX, INT32, INDEX), {"vpermw": 3, "vpaddw": 3}),
-    (
-        "avx512",
-        avx512.two_tokens_two_blocks,
-        (WORDS, INDEX, INT16, INDEX, INT32, INDEX, INDEX),
-        {"vpermw": 12, "vpaddw": 12},
-    ),
+    ("avx512", avx512.one_token_four_blocks, (WORDS, INDEX, INT16, INT32, INDEX), {"vpermw": 12, "vpaddw": 12}),
+    ("avx512", avx512.one_token_one_block, (WORDS, INDEX, INT16, INT32, INDEX), {"vpermw": 3, "vpaddw": 3}),
+    ("avx512", trit48_several.two_tokens, (WIDE, *SEVERAL), {"vpermw": 12, "vpaddw": 12}),
+    ("avx512", trit48_several.four_tokens, (WIDE, *SEVERAL), {"vpermw": 24, "vpaddw": 24}),
+    ("avx512vbmi", trit48_several.two_tokens, (BYTEWISE, *SEVERAL), {"vpermb": 12, "vpaddw": 12}),
+    ("avx512vbmi", trit48_several.four_tokens, (BYTEWISE, *SEVERAL), {"vpermb": 24, "vpaddw": 24}),
     (
         "avx512",
         four_russians.add_chunk,
