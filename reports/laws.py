@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitsim.energy_tables import BitsimError, Interval, LossLaw, loss_laws
+from bitsim.energy_tables.citations import DATA
 from bitsim.energy_tables.errors import shown, suggestion
 from bitsim.energy_tables.units import format_count
 from bitsim.simulator.loss_laws import equal_parameters, law_for, predict_loss
@@ -17,11 +18,13 @@ FAR = 1.0  # decades outside the runs, beyond which a prediction is a guess
 _AROUND, _STEPS = 3.0, 120  # how far a curve goes past the runs and the model, and in how many steps
 _UNKNOWN = 10.0  # how far it goes where the sizes of the runs are not known
 _SHORT = {"kaplan": "kaplan2020"}
+OWN = "own"  # of both schemes, fitted to the ladder in training/results
 _SIXTEEN_BITS = ("fp16", "bf16", "fp32")  # train alike, so that one law serves them
 _PAIRS = (("trilm", "floatlm"), ("bitnet-b1", "bitnet-fp16"))  # on the same data: low-bit, and FP16
 _SLIM = "SlimPajama, GPT-NeoX tokenizer"
 _MASSIVE = "MassiveText, its own SentencePiece tokenizer"
 _BITNET = "the data of BitNet (wang2023bitnet), its tokenizer of 16K words"
+_LADDER = "public-domain English, its own tokenizer of 4,096 words (training/results)"
 _MEASURED_ON = {
     "kaplan2020": "WebText2, GPT-2 tokenizer",
     "chinchilla": _MASSIVE,
@@ -32,6 +35,8 @@ _MEASURED_ON = {
     "spectra-1.1": "the data of Spectra 1.1 (vaidhya2025spectra)",
     "bitnet-b1": _BITNET,
     "bitnet-fp16": _BITNET,
+    "own-fp16": _LADDER,
+    "own-b1.58": _LADDER,
 }
 SIZES = {"non_embedding": "parameters without embedding", "parameters": "parameters"}
 
@@ -133,9 +138,11 @@ def open_law(name: str) -> Law:
     known = _SHORT.get(name.casefold(), name.casefold())
     if known in laws:
         return laws[known]
+    if known == OWN:
+        return read_law(DATA / "own_law.json")
     if _is_file(name):
         return read_law(Path(name))
-    names = (*laws, *_SHORT)
+    names = (*laws, *_SHORT, OWN)
     hint = suggestion(name, names) or f"; known: {', '.join(names)}"
     raise BitsimError(f"--law: expected a file of bitsim fit-law or a published law, got '{shown(name)}'{hint}")
 

@@ -14,7 +14,7 @@ from ..options import Count, output_format
 @click.option("--tokens", type=Count(), help="Training tokens, such as 2T. Default: 20 per parameter.")
 @click.option(
     "--law", "laws", multiple=True, metavar="FILE|NAME",
-    help="A file of bitsim fit-law, or kaplan, chinchilla, trilm, floatlm, ...; may be given again."
+    help="A file of bitsim fit-law, or kaplan, chinchilla, trilm, floatlm, own, ...; may be given again."
     " Default: the published law of each scheme.",
 )  # fmt: skip
 @click.option("--scheme", "schemes", multiple=True, help="Of those that the law knows; may be given again.")

@@ -11,7 +11,7 @@ from ..kernels.kernel import Activations, Int16, Int32, Packed, prepares, share
 from ..simd.avx512 import permute
 from ..simd.vector import I16X32, add_into, load, prefetch, splat, store, widen
 from .quarter_codes import COLUMNS, ROWS
-from .quarter_kernel import TOGETHER, QuarterKernel, multiplies_codes
+from .quarter_kernel import QuarterKernel, multiplies_codes
 from .quarter_sums import LARGEST, MASKS, nibble_sums
 
 Register = Any
@@ -19,6 +19,7 @@ Register = Any
 TABLES = 64  # int16 elements of the tables of a group: two of 32
 GROUPS_IN_INT16 = 32767 // (2 * LARGEST)
 AHEAD = 32  # groups asked for before they are used
+AT_ONCE = 4  # row blocks that share the load of a table
 
 
 @prepares
@@ -101,15 +102,24 @@ def one_block(codes: Packed, tables: Int16, groups: int, start: int, sums: Int32
         add_widened(sums, 0, even, odd)
 
 
-@multiplies_codes
-def product(codes: Packed, tables: Int16, groups: int, token: int, sums: Int32, first: int, count: int) -> None:
-    """Write the sums of up to four row blocks; see `QuarterKernel`."""
+@inner
+def one_token(codes: Packed, tables: Int16, groups: int, token: int, sums: Int32, first: int, count: int) -> None:
+    """Write the sums of some row blocks for one token."""
     start = token * groups * TABLES
-    if count == TOGETHER:
-        four_blocks(codes, tables, groups, start, sums, first)
-    else:
-        for step in range(count):
-            one_block(codes, tables, groups, start, sums[step * ROWS :], first + step)
+    for step in range(0, count, AT_ONCE):
+        here = sums[step * ROWS :]
+        if count - step >= AT_ONCE:
+            four_blocks(codes, tables, groups, start, here, first + step)
+        else:
+            for rest in range(count - step):
+                one_block(codes, tables, groups, start, here[rest * ROWS :], first + step + rest)
+
+
+@multiplies_codes
+def product(codes: Packed, tables: Int16, groups: int, tokens: int, sums: Int32, first: int, count: int) -> None:
+    """Write the sums of some row blocks; see `QuarterKernel`."""
+    for token in range(tokens):
+        one_token(codes, tables, groups, token, sums[token * count * ROWS :], first, count)
 
 
 def table_elements(groups: int) -> int:

@@ -116,19 +116,23 @@ def one_block_looked_up(codes: Packed, tables: Bytes, groups: int, start: int, s
 
 
 @multiplies_codes
-def product_avx2(codes: Packed, tables: Int16, groups: int, token: int, sums: Int32, first: int, count: int) -> None:
+def product_avx2(codes: Packed, tables: Int16, groups: int, tokens: int, sums: Int32, first: int, count: int) -> None:
     """Write the sums of some row blocks; see `QuarterKernel`."""
-    start, bytes_ = token * groups * TABLES, tables.view(np.uint8)
-    for step in range(count):
-        one_block_shuffled(codes, bytes_, groups, start, sums[step * ROWS :], first + step)
+    bytes_ = tables.view(np.uint8)
+    for token in range(tokens):
+        for step in range(count):
+            here = sums[(token * count + step) * ROWS :]
+            one_block_shuffled(codes, bytes_, groups, token * groups * TABLES, here, first + step)
 
 
 @multiplies_codes
-def product_neon(codes: Packed, tables: Int16, groups: int, token: int, sums: Int32, first: int, count: int) -> None:
+def product_neon(codes: Packed, tables: Int16, groups: int, tokens: int, sums: Int32, first: int, count: int) -> None:
     """Write the sums of some row blocks; see `QuarterKernel`."""
-    start, bytes_ = token * groups * TABLES, tables.view(np.uint8)
-    for step in range(count):
-        one_block_looked_up(codes, bytes_, groups, start, sums[step * ROWS :], first + step)
+    bytes_ = tables.view(np.uint8)
+    for token in range(tokens):
+        for step in range(count):
+            here = sums[(token * count + step) * ROWS :]
+            one_block_looked_up(codes, bytes_, groups, token * groups * TABLES, here, first + step)
 
 
 def table_elements(groups: int) -> int:

@@ -8,11 +8,11 @@ import numpy as np
 from ..entry import Entry, array_of
 from ..kernels.kernel import INDEX
 
-TOGETHER = 4  # row blocks that a thread takes at once
+TOGETHER = 8  # row blocks that a thread takes at once
 
 
 def multiplies_codes(function: Callable[..., None]) -> Entry:
-    """Make an entry of product(codes, tables, groups, token, sums, first, count): see `QuarterKernel`."""
+    """Make an entry of product(codes, tables, groups, tokens, sums, first, count): see `QuarterKernel`."""
     codes, tables, sums = array_of(np.uint8), array_of(np.int16), array_of(np.int32)
     return Entry(function, codes, tables, INDEX, INDEX, sums, INDEX, INDEX)
 
@@ -23,8 +23,8 @@ class QuarterKernel:
 
     prepare(x, tables, thread, threads): a thread's share of the tables of x, int8 (tokens, columns), columns a
         multiple of 8, filled up with zeros.
-    product(codes, tables, groups, token, sums, first, count): the sums of up to `TOGETHER` row blocks from `first` on
-        for one token, int32 (count, 64).
+    product(codes, tables, groups, tokens, sums, first, count): the sums of up to `TOGETHER` row blocks from `first` on,
+        int32 (tokens, count, 64).
 
     They check nothing. `table_elements(groups)` says how many int16 the tables of a token take.
     """

@@ -60,16 +60,17 @@ def eight_rows(codes: Packed, place: int, count: int, tables: Int16, table: int,
 
 
 @multiplies_codes
-def product(codes: Packed, tables: Int16, groups: int, token: int, sums: Int32, first: int, count: int) -> None:
+def product(codes: Packed, tables: Int16, groups: int, tokens: int, sums: Int32, first: int, count: int) -> None:
     """Write the sums of some row blocks; see `QuarterKernel`."""
-    sums[: count * ROWS] = 0
-    for group in range(0, groups, IN_CACHE):
-        table = (token * groups + group) * ENTRIES
-        for step in range(count):
-            place = ((first + step) * groups + group) * ROWS
-            for row in range(0, ROWS, AT_ONCE):
-                here = step * ROWS + row // 2
-                eight_rows(codes, place + row, min(IN_CACHE, groups - group), tables, table, sums, here)
+    sums[: tokens * count * ROWS] = 0
+    for token in range(tokens):
+        for group in range(0, groups, IN_CACHE):
+            table = (token * groups + group) * ENTRIES
+            for step in range(count):
+                place = ((first + step) * groups + group) * ROWS
+                for row in range(0, ROWS, AT_ONCE):
+                    here = (token * count + step) * ROWS + row // 2
+                    eight_rows(codes, place + row, min(IN_CACHE, groups - group), tables, table, sums, here)
 
 
 def table_elements(groups: int) -> int:

@@ -169,7 +169,7 @@ class ScreenedHead:
             facts=np.empty((sequences, FACTS), np.float32),
             x=np.zeros((sequences, groups * quarter_codes.COLUMNS), np.int8),
             tables=aligned((sequences * self.kernel.table_elements(groups),), np.int16),
-            sums=aligned((self._team.threads, TOGETHER * quarter_codes.ROWS), np.int32),
+            sums=aligned((self._team.threads, sequences * TOGETHER * quarter_codes.ROWS), np.int32),
             estimates=aligned((sequences, rows), np.float32),
             best=np.empty((sequences, blocks), np.float32),
             reach=np.empty((sequences, blocks), np.float32),

@@ -51,7 +51,7 @@ class Memory(NamedTuple):
     facts: Float32  # (sequences, 16)
     x: npt.NDArray[np.int8]  # (sequences, columns in groups)
     tables: npt.NDArray[np.int16]
-    sums: npt.NDArray[np.int32]  # (threads, 256)
+    sums: npt.NDArray[np.int32]  # (threads, sequences x row blocks taken at once x 64)
     estimates: Float32  # (sequences, V')
     best: Float32  # (sequences, row blocks): largest estimate
     reach: Float32  # (sequences, row blocks): largest upper bound

@@ -111,13 +111,13 @@ def estimate(call: Call, sequence: int, block: int, sums: Int32) -> None:
 
 @inner
 def estimate_blocks(counters: Counters, thread: int, threads: int, product: int, call: Call) -> None:
-    """Write all estimates; row blocks are taken, and all sequences read a block while it is in cache."""
+    """Write all estimates; row blocks are taken, and all sequences read them while they are in cache."""
     memory, codes = call.memory, call.copy.codes
     blocks, groups, sums = memory.best.shape[1], memory.x.shape[1] // COLUMNS, memory.sums[thread]
     first, last = take(counters, thread, threads, blocks, TOGETHER)
     while first < blocks:
+        call_at(product, codes, memory.tables, groups, memory.x.shape[0], sums, first, last - first)
         for sequence in range(memory.x.shape[0]):
-            call_at(product, codes, memory.tables, groups, sequence, sums, first, last - first)
             for block in range(first, last):
-                estimate(call, sequence, block, sums[(block - first) * ROWS :])
+                estimate(call, sequence, block, sums[(sequence * (last - first) + block - first) * ROWS :])
         first, last = take(counters, thread, threads, blocks, TOGETHER)

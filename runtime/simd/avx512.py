@@ -20,6 +20,32 @@ def permute(typing: Any, table: Any, indexes: Any) -> Any:
 
 
 @instruction
+def permute_bytes(typing: Any, table: Any, indexes: Any) -> Any:
+    """permute_bytes(table, indexes): vpermb, 64 lookups in a table of 64 bytes; a byte's low 6 bits count (VBMI)."""
+    if not table == indexes == U8X64:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return call(builder, "llvm.x86.avx512.permvar.qi.512", U8X64.llvm, list(arguments))
+
+    return U8X64(table, indexes), generate
+
+
+@instruction
+def take_bytes(typing: Any, source: Any, first_bits: Any) -> Any:
+    """take_bytes(source, first_bits): vpmultishiftqb, for each byte 8 of its 64 bits, from the given one on (VBMI)."""
+    if not source == first_bits == I16X32:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        operands = [builder.bitcast(argument, U8X64.llvm) for argument in reversed(arguments)]
+        taken = call(builder, "llvm.x86.avx512.pmultishift.qb.512", U8X64.llvm, operands)
+        return builder.bitcast(taken, I16X32.llvm)
+
+    return I16X32(source, first_bits), generate
+
+
+@instruction
 def dot_bytes(typing: Any, total: Any, unsigned: Any, signed: Any) -> Any:
     """dot_bytes(total, unsigned, signed): vpdpbusd, total + four products of bytes in each 32-bit lane (VNNI)."""
     if not (total == I32X16 and unsigned == signed == U8X64):

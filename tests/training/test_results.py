@@ -6,8 +6,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bitsim.energy_tables import loss_laws
+from bitsim.energy_tables.citations import DATA
+from bitsim.simulator.loss_laws import loss_nats
+from bitsim.training.fit import fit_law
+from bitsim.training.law_file import read_law
 from bitsim.training.measured import read_runs
 from bitsim.training.records import CURVE, RUNS, read_records
 
@@ -66,3 +72,20 @@ def test_larger_models_learn_more() -> None:
             for other in runs:
                 if one["non_embedding"] < other["non_embedding"] and one["tokens"] < other["tokens"]:
                     assert other["held_out_loss"] < one["held_out_loss"]
+
+
+def test_our_own_law_is_the_fit_of_these_runs() -> None:
+    saved, runs = read_law(DATA / "own_law.json").fit, read_runs(RESULTS / RUNS)
+    again = fit_law(runs, "chinchilla", shared=saved.shared, resamples=0)
+    assert len(saved.points) == len(runs)
+    for scheme in ("fp16", "b1.58"):
+        row, law = loss_laws()[f"own-{scheme}"], again.law(scheme, "again")
+        sizes = runs.parameters[runs.where(scheme)]
+        assert (row.valid_parameters_low, row.valid_parameters_high) == (sizes.min(), sizes.max())
+        assert runs.tokens is not None
+        for size, tokens in zip(sizes, runs.tokens[runs.where(scheme)], strict=True):
+            expected = pytest.approx(loss_nats(law, size, tokens), rel=1e-4)
+            assert loss_nats(row, size, tokens) == expected
+            assert loss_nats(saved.law(scheme, "saved"), size, tokens) == expected
+    assert saved.resampled is not None
+    assert np.isfinite(saved.resampled).all()

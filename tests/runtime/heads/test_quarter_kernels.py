@@ -24,8 +24,8 @@ def prepare_all(prepare: int, x: Activations, tables: Int16, threads: int) -> No
 def product_of(
     product: int, codes: Packed, tables: Int16, shape: tuple[int, int], sums: Int32, blocks: tuple[int, int]
 ) -> None:
-    groups, token = shape
-    call_at(product, codes, tables, groups, token, sums, blocks[0], blocks[1])
+    groups, tokens = shape
+    call_at(product, codes, tables, groups, tokens, sums, blocks[0], blocks[1])
 
 
 def multiply(kernel: QuarterKernel, levels: npt.NDArray[np.int8], x: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
@@ -36,13 +36,13 @@ def multiply(kernel: QuarterKernel, levels: npt.NDArray[np.int8], x: npt.NDArray
     full[:, :columns] = x
     tables = np.empty(len(x) * kernel.table_elements(groups), np.int16)
     prepare_all(kernel.prepare.address, full, tables, 3)
-    out = np.full((len(x), blocks * quarter_codes.ROWS), 7, np.int32)
-    for token in range(len(x)):
-        for first in range(0, blocks, TOGETHER):
-            count = min(TOGETHER, blocks - first)
-            part = out[token, first * quarter_codes.ROWS : (first + count) * quarter_codes.ROWS]
-            product_of(kernel.product.address, codes, tables, (groups, token), part, (first, count))
-    return out[:, :rows]
+    parts = []
+    for first in range(0, blocks, TOGETHER):
+        count = min(TOGETHER, blocks - first)
+        part = np.full(len(x) * count * quarter_codes.ROWS, 7, np.int32)
+        product_of(kernel.product.address, codes, tables, (groups, len(x)), part, (first, count))
+        parts.append(part.reshape(len(x), -1))
+    return np.concatenate(parts, axis=1)[:, :rows]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -54,11 +54,12 @@ def test_codes_come_back(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("tokens", [1, 3, 4, 9])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_odd_shapes(name: str, shape: tuple[int, int]) -> None:
+def test_odd_shapes(name: str, tokens: int, shape: tuple[int, int]) -> None:
     random = np.random.default_rng(shape[0])
     levels = (2 * random.integers(0, 4, shape) - 3).astype(np.int8)
-    x = random.integers(-128, 128, (3, shape[1])).astype(np.int8)
+    x = random.integers(-128, 128, (tokens, shape[1])).astype(np.int8)
     assert np.array_equal(multiply(KERNELS[name], levels, x), x.astype(np.int64) @ levels.T.astype(np.int64))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numba import types
 
-from bitsim.runtime.heads import quarter_avx512, quarter_bytes, quarter_portable
+from bitsim.runtime.heads import quarter_avx512, quarter_avx512vbmi, quarter_bytes, quarter_portable
 from bitsim.runtime.kernels import (
     KERNELS,
     available,
@@ -85,6 +85,12 @@ CASES = [
     # The two-bit products of screened heads.
     ("avx512", quarter_avx512.four_blocks, (BYTES, INT16, INDEX, INDEX, INT32, INDEX), {"vpermw": 16, "vpaddw": 16}),
     ("avx512", quarter_avx512.one_block, (BYTES, INT16, INDEX, INDEX, INT32, INDEX), {"vpermw": 4, "vpaddw": 4}),
+    (
+        "avx512vbmi",
+        quarter_avx512vbmi.four_sequences,
+        (BYTES, INT16, INDEX, INDEX, INT32, INDEX, INDEX, INT16),
+        {"vpermb": 32, "vpaddw": 32},
+    ),
     ("avx2", quarter_bytes.one_block_shuffled, (BYTES, BYTES, INDEX, INDEX, INT32, INDEX), {"vpshufb": 8, "vpaddb": 4}),
     ("portable", quarter_portable.eight_rows, (BYTES, INDEX, INDEX, INT16, INDEX, INT32, INDEX), {"addl": 8}),
 ]
