@@ -8,7 +8,7 @@ from typing import Any
 from bitsim.energy_tables import BitsimError
 from bitsim.energy_tables.errors import shown
 from bitsim.energy_tables.units import format_count
-from bitsim.runtime.checkpoints.whole import whole_file
+from bitsim.runtime.whole import whole_file
 
 KINDS = ("png", "pdf", "svg")
 # Okabe and Ito's colours, told apart by colour-blind eyes; marks and lines tell the curves apart in grey.

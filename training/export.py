@@ -15,10 +15,10 @@ from bitsim.runtime.checkpoints.hugging_face import LINEAR_NAMES, NORM_NAMES
 from bitsim.runtime.checkpoints.hugging_face_config import model_config
 from bitsim.runtime.checkpoints.json_file import read_bytes, read_json
 from bitsim.runtime.checkpoints.text_rules import checked_tokenizer, plain_tokenizer
-from bitsim.runtime.checkpoints.whole import whole_folder
 from bitsim.runtime.conversion import convert_to_packed
 from bitsim.runtime.model.config import ModelConfig, TextRules
 from bitsim.runtime.packing import Ternary
+from bitsim.runtime.whole import whole_folder
 
 from .bitlinear import BitLinear, bit_linears
 from .model import scheme_quantization

@@ -15,7 +15,7 @@ from bitsim.energy_tables import BitsimError, Interval
 from bitsim.energy_tables.errors import shown
 from bitsim.energy_tables.records import read_text
 from bitsim.energy_tables.tables import SIZE_COUNTS
-from bitsim.runtime.checkpoints.whole import whole_file
+from bitsim.runtime.whole import whole_file
 
 from .fit import BOOTSTRAPS
 from .fitted import FORMS, Fit

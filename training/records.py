@@ -11,7 +11,7 @@ from typing import Any
 
 from bitsim.energy_tables import BitsimError
 from bitsim.runtime import cpu
-from bitsim.runtime.checkpoints.whole import whole_file
+from bitsim.runtime.whole import whole_file
 
 RECORD, RUNS, CURVE = "record.json", "runs.csv", "curve.csv"
 

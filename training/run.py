@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from bitsim.energy_tables import BitsimError
 from bitsim.runtime.checkpoints.json_file import read_json
-from bitsim.runtime.checkpoints.whole import whole_file
+from bitsim.runtime.whole import whole_file
 
 from .data import Ordered, Prepared, Sequences, find_source, prepare
 from .energy import Meter

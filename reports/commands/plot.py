@@ -126,7 +126,7 @@ def _spec(figure: "Figure", size: str | None, model: str | None, request: dict[s
 
 
 def _write_data(rows: list[Any], output: Path | None) -> None:
-    from bitsim.runtime.checkpoints.whole import whole_file
+    from bitsim.runtime.whole import whole_file
 
     from ..text import as_csv
 

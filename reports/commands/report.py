@@ -60,7 +60,7 @@ def _check_place(path: Path | None, *endings: str) -> None:
 
 
 def _write(question: "Question", output: Path | None, html: Path | None, tell: Callable[[str], None]) -> None:
-    from bitsim.runtime.checkpoints.whole import whole_file
+    from bitsim.runtime.whole import whole_file
 
     from ..document.contents import gather
     from ..document.pictures import Pictures

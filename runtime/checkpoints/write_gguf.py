@@ -15,13 +15,13 @@ from bitsim.energy_tables.errors import shown, suggestion
 from ..model.config import ModelConfig
 from ..packing import CODECS, Ternary
 from ..packing.codec import Bytes, Weights
+from ..whole import whole_file
 from .checkpoint import LINEARS, NORMS, Checkpoint, Dense, Linear
 from .gguf_file import I2_S, Value
 from .gguf_names import INTERLEAVED, LINEAR, NORM, neighbours
 from .gguf_stream import GgufStream
 from .rope import attention_factor, llama3_divisors
 from .stored import HALF_MAX
-from .whole import whole_file
 from .write_gguf_tokenizer import tokenizer_metadata
 
 KINDS = {"tq1_0": (GGMLQuantizationType.TQ1_0, 36), "tq2_0": (GGMLQuantizationType.TQ2_0, 37), "i2_s": (I2_S, 40)}

@@ -15,10 +15,10 @@ from bitsim.energy_tables import BitsimError
 
 from ..model.config import ModelConfig, Rope, TextRules
 from ..packing import CODECS, Ternary
+from ..whole import whole_folder
 from .checkpoint import LINEARS, NORMS, Checkpoint, Dense, Linear
 from .hugging_face import LINEAR_NAMES, NORM_NAMES
 from .stored import brain_bits
-from .whole import whole_folder
 from .write_safetensors import SafetensorsWriter
 
 _CLASSES = {

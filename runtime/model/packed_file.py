@@ -24,10 +24,10 @@ from .. import cpu
 from ..checkpoints.checkpoint import Dense
 from ..checkpoints.safetensors_file import read_safetensors
 from ..checkpoints.stored import Stored
-from ..checkpoints.whole import whole_file
 from ..checkpoints.write_safetensors import SafetensorsWriter
 from ..memory import aligned
 from ..packing import CODECS
+from ..whole import whole_file
 from .assembly import Assembled
 from .check_tables import check_tables
 from .config import ModelConfig, Rope, TextRules

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bitsim.energy_tables import BitsimError
-from bitsim.runtime.checkpoints.whole import whole_folder
+from bitsim.runtime.whole import whole_folder
 
 from .archives import read_archive, reading
 from .download import fetch

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bitsim.energy_tables import BitsimError
 from bitsim.runtime.checkpoints.json_file import Keys, read_bytes, read_json
-from bitsim.runtime.checkpoints.whole import whole_folder
+from bitsim.runtime.whole import whole_folder
 
 from .documents import Source, Tell, find_source
 from .split import DocumentStore, fill
