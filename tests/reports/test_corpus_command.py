@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from bitsim.reports.commands.corpus import corpus
+from bitsim.reports.cli import cli
 
 pytest.importorskip("pyarrow")
 
@@ -36,7 +36,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
     monkeypatch.setattr(build, "fetch", lambda *arguments: archive)
     monkeypatch.setattr(build, "read_archive", lambda *arguments: {})
     monkeypatch.setattr(package, "build_corpus", made)
-    return lambda *options: CliRunner().invoke(corpus, [str(tmp_path / "text"), *options], env={"COLUMNS": "100"})
+    return lambda *options: CliRunner().invoke(
+        cli, ["corpus", str(tmp_path / "text"), *options], env={"COLUMNS": "100"}
+    )
 
 
 def test_the_screen(run: Callable[..., Result], tmp_path: Path) -> None:

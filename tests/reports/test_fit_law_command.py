@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from bitsim.reports.cli import OneLineErrors
-from bitsim.reports.commands.fit_law import fit_law
+from bitsim.reports.cli import cli
 from bitsim.training.law_file import read_law
 
 Run = Callable[..., Result]
@@ -35,11 +34,8 @@ def rows(noise: float = 0.002, ratios: tuple[int, ...] = (20,)) -> list[str]:
 
 @pytest.fixture
 def bitsim() -> Run:
-    group = OneLineErrors("bitsim")
-    group.add_command(fit_law)
-
     def run(*args: str | Path) -> Result:
-        return CliRunner().invoke(group, ["fit-law", *map(str, args)], env={"COLUMNS": "110", "NO_COLOR": "1"})
+        return CliRunner().invoke(cli, ["fit-law", *map(str, args)], env={"COLUMNS": "110", "NO_COLOR": "1"})
 
     return run
 

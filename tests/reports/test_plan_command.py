@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bitsim.reports.chosen_laws import choose_laws
-from bitsim.reports.cli import OneLineErrors
+from bitsim.reports.cli import cli
 from bitsim.reports.commands.plan import plan as command
 from bitsim.reports.plan_plot import PlanCurve, plan_curves
 from bitsim.simulator.compute_optimal import optimal_split
@@ -28,9 +28,8 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run() -> Run:
-    """Run `bitsim plan ARGS` as the only command of the group."""
-    group = OneLineErrors(commands=[command])
-    return lambda *args: CliRunner().invoke(group, ["plan", *args], env={"COLUMNS": "100", "NO_COLOR": "1"})
+    """Run `bitsim plan ARGS`."""
+    return lambda *args: CliRunner().invoke(cli, ["plan", *args], env={"COLUMNS": "100", "NO_COLOR": "1"})
 
 
 def words(result: Result) -> dict[str, list[str]]:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from bitsim.reports.cli import OneLineErrors
-from bitsim.reports.commands.plot import plot
+from bitsim.reports.cli import cli
 from bitsim.reports.figures import FIGURES
 from bitsim.simulator import estimate
 
@@ -19,11 +18,8 @@ STARTS = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
 
 @pytest.fixture
 def bitsim() -> Run:
-    group = OneLineErrors("bitsim")
-    group.add_command(plot)
-
     def run(*args: str | Path) -> Result:
-        return CliRunner().invoke(group, [str(arg) for arg in args])
+        return CliRunner().invoke(cli, [str(arg) for arg in args])
 
     return run
 

@@ -15,8 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bitsim.energy_tables import loss_laws
-from bitsim.reports.cli import OneLineErrors
-from bitsim.reports.commands.predict import predict
+from bitsim.reports.cli import cli
 from bitsim.reports.law_plot import plot_law
 from bitsim.reports.laws import curves
 from bitsim.reports.plot_style import apart, round_numbers, style_of
@@ -35,11 +34,8 @@ ORIGIN = Origin("runs.csv", SAME, {})
 
 @pytest.fixture
 def bitsim() -> Run:
-    group = OneLineErrors("bitsim")
-    group.add_command(predict)
-
     def run(*args: str | Path) -> Result:
-        return CliRunner().invoke(group, ["predict", *map(str, args)], env={"COLUMNS": "110", "NO_COLOR": "1"})
+        return CliRunner().invoke(cli, ["predict", *map(str, args)], env={"COLUMNS": "110", "NO_COLOR": "1"})
 
     return run
 

@@ -9,8 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bitsim.energy_tables.units import format_si
-from bitsim.reports.cli import OneLineErrors
-from bitsim.reports.commands.report import report as command
+from bitsim.reports.cli import cli
 from bitsim.simulator import estimate
 
 Run = Callable[..., Result]
@@ -20,10 +19,9 @@ TINY = ("--size", "10M", "--hardware", "raspberry-pi-5")
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    """Run `bitsim report ARGS` as the only command of the group."""
-    group = OneLineErrors(commands=[command])
+    """Run `bitsim report ARGS`."""
     environment = {"COLUMNS": "100", "NO_COLOR": "1", "SOURCE_DATE_EPOCH": None}
-    return lambda *args: CliRunner().invoke(group, ["report", *map(str, args)], env=environment)
+    return lambda *args: CliRunner().invoke(cli, ["report", *map(str, args)], env=environment)
 
 
 @pytest.fixture(scope="module")
