@@ -9,6 +9,7 @@ from .chat import ChatTemplate
 from .language_model import LanguageModel
 from .sampling import Sampling
 from .session import Piece, Request, Session, check_tokens
+from .speculation import Speculation
 from .tokenizer import Tokenizer
 
 
@@ -33,6 +34,7 @@ class Conversation:
         self._tokenizer = Tokenizer(model.text)
         self._template = ChatTemplate(model.text)
         self._model = model
+        self._speculation = Speculation()
         self._sequence = model.sequence(context)
         self._read: Ids = np.array([], np.int64)  # what the sequence holds
         self._system = [] if system is None else [{"role": "system", "content": system}]
@@ -59,7 +61,7 @@ class Conversation:
         check_tokens(self._model, prompt)
         self._sequence.truncate(min(common_prefix(self._read, prompt), len(prompt) - 1))
         request = Request(prompt=prompt, max_new_tokens=max_new_tokens, sampling=sampling or Sampling())
-        session = Session(self._model, self._tokenizer)
+        session = Session(self._model, self._tokenizer, speculation=self._speculation)
         session.add(request, self._sequence)
         return Turn(len(prompt), len(prompt) - self._sequence.length, self._pieces(session, question, prompt))
 

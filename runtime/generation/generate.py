@@ -1,4 +1,7 @@
-"""Answers to one prompt, piece by piece, or to several at once."""
+"""Answers to one prompt, piece by piece, or to several at once.
+
+Where text repeats, a step takes guessed tokens along and may give several; the answers are the same.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ from ..heads.head import Ids
 from .language_model import LanguageModel
 from .sampling import Sampling
 from .session import Piece, Request, Session
+from .speculation import Speculation
 from .tokenizer import Tokenizer
 
 
@@ -42,7 +46,7 @@ def generate(
         BitsimError: at once, for a prompt that is too long, or settings that have no meaning.
     """
     request = Request(prompt=prompt, max_new_tokens=max_new_tokens, sampling=sampling or Sampling(), stop=tuple(stop))
-    session = Session(model, tokenizer)
+    session = Session(model, tokenizer, speculation=Speculation())
     session.add(request)
     return _pieces(session)
 
@@ -56,7 +60,7 @@ def generate_batch(
     model: LanguageModel, requests: Sequence[Request], *, together: int = 8, tokenizer: Tokenizer | None = None
 ) -> list[Answer]:
     """Return the answer to each request, the same as if it were alone; `together` of them share each weight pass."""
-    session = Session(model, tokenizer)
+    session = Session(model, tokenizer, speculation=Speculation())
     pieces: list[list[Piece]] = [[] for _ in requests]
     waiting = list(reversed(requests))
     running = 0

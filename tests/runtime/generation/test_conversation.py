@@ -1,10 +1,14 @@
 """Chats: every answer is that of the whole conversation read anew, but only what is new is read."""
 
+from functools import partial
+
 import numpy as np
+import pytest
 from fake_language_model import FakeModel, fake_model
 from refusals import refusal
 
 from bitsim.runtime.generation import ChatTemplate, Conversation, Sampling, Tokenizer, generate
+from bitsim.runtime.generation.speculation import Speculation
 
 HOT = Sampling(temperature=1.5, seed=4)
 
@@ -47,6 +51,21 @@ def test_an_answer_that_is_stopped_stays_as_far_as_it_came() -> None:
     conversation = Conversation(model)
     turn = conversation.ask("hello", sampling=HOT)
     text = "".join(next(iter(turn)).text for _ in range(4))
+    turn.close()
+    assert conversation.messages[-1] == {"role": "assistant", "content": text}
+    messages = [*conversation.messages, {"role": "user", "content": "go on"}]
+    assert said(conversation, "go on") == anew(model, messages)
+
+
+@pytest.mark.parametrize("taken", [1, 9, 10, 11, 12, 13, 14, 15, 16, 40])
+def test_an_answer_can_be_stopped_among_tokens_that_one_step_gave(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    always = partial(Speculation, always=True)
+    monkeypatch.setattr("bitsim.runtime.generation.conversation.Speculation", always)
+    model = fake_model(context=2000, eos=())
+    model._memory *= 0  # what follows a token is always the same: it goes round
+    conversation = Conversation(model)
+    turn = conversation.ask("the cat the cat the cat")
+    text = "".join(next(iter(turn)).text for _ in range(taken))
     turn.close()
     assert conversation.messages[-1] == {"role": "assistant", "content": text}
     messages = [*conversation.messages, {"role": "user", "content": "go on"}]

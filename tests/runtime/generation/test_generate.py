@@ -1,5 +1,7 @@
 """Answers: as a plain loop gives them, alone or in company, ended by the model, by a text, by length or context."""
 
+import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from refusals import refusal
 
 from bitsim.runtime.generation import Piece, Request, Sampling, Session, Tokenizer, generate, generate_batch
 from bitsim.runtime.generation.session import PREFILL
+from bitsim.runtime.generation.speculation import Speculation
 from bitsim.runtime.heads.head import Ids
 
 
@@ -32,6 +35,21 @@ def test_greedy_is_the_plain_loop() -> None:
     assert [piece.finish for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
     assert pieces[-1].finish in ("length", "stop")
     assert "".join(piece.text for piece in pieces) == Tokenizer(model.text).decode([piece.token for piece in pieces])
+
+
+def test_guesses_save_steps_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fake_model(context=2000, eos=())
+    model._memory *= 0  # what follows a token is always the same: it goes round
+    session = Session(model)
+    session.add(Request(prompt="the cat the cat", max_new_tokens=200))
+    plain = []
+    while session.active:
+        plain += session.step()
+    model.steps.clear()
+    always = partial(Speculation, always=True)
+    monkeypatch.setattr(sys.modules[generate.__module__], "Speculation", always)
+    assert list(generate(model, "the cat the cat", max_new_tokens=200)) == plain
+    assert len(model.steps) < 100, "fewer steps than tokens"
 
 
 requests = st.builds(
