@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from bitsim.runtime import load
 from bitsim.runtime.box import FOLDER, NAME, model_path
 from bitsim.runtime.checkpoints import open_checkpoint
 from bitsim.runtime.diagnosis import diagnose
+from bitsim.simulator.resolve import resolve_model
 
 RESULTS = Path(__file__).parents[2] / "training" / "results"
 CARD = (FOLDER.parent / "README.md").read_text()
@@ -30,33 +32,26 @@ def records() -> list[dict[str, Any]]:
 def test_the_card_says_what_the_records_say() -> None:
     ternary, full = records()
     assert (ternary["scheme"], full["scheme"]) == ("b1.58", "fp16")
-    same = (
-        "size",
-        "layers",
-        "hidden",
-        "heads",
-        "ffn",
-        "vocab",
-        "context",
-        "data_hash",
-        "tokenizer_hash",
-        "tokens",
-        "seed",
-    )
+    assert Path(ternary["start"]).parent.name == full["run"]
+    same = ("parameters", "layers", "hidden", "heads", "ffn", "vocab", "context", "data_hash", "tokenizer_hash", "seed")
     assert [ternary[name] for name in same] == [full[name] for name in same]
+    assert row("tokens trained on") == [
+        f"{full['tokens']:,} in FP16, then {ternary['tokens']:,}",
+        f"{full['tokens']:,}",
+    ]
     for place, record in enumerate((ternary, full)):
         assert row("parameters, without embedding")[place] == f"{record['parameters']:,}, {record['non_embedding']:,}"
-        assert row("tokens trained on")[place] == f"{record['tokens']:,}"
         assert row("held-out loss, nats per token")[place] == f"{record['held_out_loss']:.4f}"
         assert row("held-out bits per byte")[place] == f"{record['bits_per_byte']:.4f}"
 
 
-def test_the_model_has_the_shape_of_its_run() -> None:
-    record, spec = records()[0], open_checkpoint(NAME).config.spec
-    assert (spec.layers, spec.hidden, spec.heads, spec.ffn, spec.vocab) == tuple(
-        record[name] for name in ("layers", "hidden", "heads", "ffn", "vocab")
-    )
-    assert spec.sub_norms
+def test_the_model_has_the_shape_of_its_run_and_of_the_preset() -> None:
+    record, spec, preset = records()[0], open_checkpoint(NAME).config.spec, resolve_model(NAME)
+    for shape in (spec, preset):
+        assert (shape.layers, shape.hidden, shape.heads, shape.ffn, shape.vocab) == tuple(
+            record[name] for name in ("layers", "hidden", "heads", "ffn", "vocab")
+        )
+    assert replace(spec, name=NAME) == replace(preset, sources=())
 
 
 def test_it_goes_on_with_a_text() -> None:
