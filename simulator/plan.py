@@ -287,12 +287,15 @@ def best_run(law: SchemeLaw, costs: Costs, budget: Budget, limits: Limits = NO_L
     at = lowest(loss_at, least, most)
     served = f" with {format_count(costs.served)} tokens served" if costs.served else ""
     what = f"{budget.kind}: {budget.amount:.3g} {BUDGETS[budget.kind]}{served}"
-    if not math.isfinite(loss_at(at)) or at - least < _NEAR:
-        raise BitsimError(
-            f"{what}: expected a larger budget, which pays for more than the smallest size, 100K ({law.scheme})"
-        )
-    if limits.parameters == MAX_PARAMETERS and most - at < _NEAR:
-        raise BitsimError(f"{what}: expected a budget whose best size is at most 1000T parameters ({law.scheme})")
+    if not math.isfinite(loss_at(at)):
+        raise BitsimError(f"{what}: expected a larger budget, which pays for the smallest size, 100K ({law.scheme})")
+    bound = None
+    if at - least < _NEAR:
+        bound = "at least 100K"
+    elif limits.parameters == MAX_PARAMETERS and most - at < _NEAR:
+        bound = "at most 1000T"
+    if bound:
+        raise BitsimError(f"{what}: expected a budget whose best size is {bound} parameters ({law.scheme}, {law.name})")
     parameters = math.exp(at)
     return _run(law, costs, parameters, _tokens_at(costs, budget, parameters, limits))
 
