@@ -32,6 +32,8 @@ _STARTS = 64  # of the grid below, the best are followed to their minima
 _STARTEXPONENTS = (-1.0, -0.4, 0.1, 0.3, 0.6, 1.2, 2.0)
 _START_SHARES = (0.03, 0.15, 0.4, 0.7, 0.95)
 
+_LOSSES = ("held_out_loss", "train_loss", "loss", "bits_per_byte")  # metrics that should fall as sizes and tokens grow
+
 
 def fit_law(
     points: Measured,
@@ -238,6 +240,9 @@ def _doubts(fit: Fit) -> list[str]:
             found.append(f"the points show no floor{of}: e came out as 0")
         if name in ("alpha", "beta") and abs(fit.unknowns[index]) < 1e-3:
             found.append(f"{name}{of} came out as 0: its term can't be told from a constant")
+        elif name in ("alpha", "beta") and fit.unknowns[index] < 0 and fit.points.metric in _LOSSES:
+            more = "parameters" if name == "alpha" else "tokens"
+            found.append(f"{name}{of} came out below 0: in these runs more {more} do not lower the loss")
     if len(fit.points) <= len(fit.names):
         found.append(f"no interval: {len(fit.points)} points leave nothing over for {len(fit.names)} unknowns")
     return found

@@ -168,6 +168,14 @@ def test_a_metric_that_rises_with_size_is_fitted_as_well() -> None:
     assert pure.coefficient("a").mid == pytest.approx(3e-9)
 
 
+def test_a_loss_that_rises_with_size_is_told() -> None:
+    rising = Measured.of(SIZES, 0.5 * SIZES**0.1)
+    told = "alpha of fp16 came out below 0: in these runs more parameters do not lower the loss"
+    assert told in fit_law(rising, "pure-power", resamples=0).warnings
+    falling = Measured.of(SIZES, 5 * SIZES**-0.1)
+    assert not any("came out below 0" in warning for warning in fit_law(falling, "pure-power", resamples=0).warnings)
+
+
 @settings(max_examples=15, deadline=None)
 @given(units=st.floats(1e-9, 1e9), size=st.floats(1e-3, 1e6), seed=st.integers(0, 5))
 def test_units_change_nothing_but_the_numbers(units: float, size: float, seed: int) -> None:
