@@ -30,7 +30,7 @@ build = $(BIN)/python -m build > build.log 2>&1 || { cat build.log; exit 1; }
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev train test test-arm check docs gallery site bench bench-peers package clean
+.PHONY: help demo dev train test test-arm check docs gallery law site bench bench-peers package clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -61,6 +61,9 @@ docs: $(VENV)/.test ## write what the commands print into README.md and the page
 
 gallery: $(VENV)/.test ## make the pictures of README.md and the site again
 	BITSIM_UPDATE_GALLERY=1 $(BIN)/python -m pytest -q tests/reports/docs/test_gallery.py
+
+law: $(VENV)/.test ## fit our own law again to the ladder in training/results
+	BITSIM_UPDATE_LAW=1 $(BIN)/python -m pytest -q tests/training/test_results.py -k our_own_law
 
 site: $(VENV)/.docs ## build the documentation into build/site, without the network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -10,10 +10,14 @@ from bitsim.energy_tables.errors import suggestion
 BETAS = (0.9, 0.95)  # AdamW: BitNet training tips and GPT-3 (2005.14165, appendix B) alike
 CLIP = 1.0  # largest norm of the gradient: 2005.14165, appendix B
 _LEAST = 0.1  # of the peak at which a cosine or a line ends (2203.15556, section 3.1)
-_SMALLEST_BATCH, _LARGEST_BATCH = 2**12, 2**22  # tokens
-# Of the paper's rate: ternary twins do best at half of it, FP16 twins at the whole (0.55M parameters, 2.2M tokens:
-# ternary 5.32 nats against 5.57, FP16 4.91 against 4.77), and both are to have the same.
-_SHARE = 0.5
+_SMALLEST_BATCH, _LARGEST_BATCH = 2**10, 2**22  # tokens
+# Of 2401.02954's rate and batch, whose runs begin at 1e17 FLOP; ours have 1e12 to 1e15. Measured with 0.55M parameters
+# and 2.2M tokens, where the whole rate is 0.0084 and the whole batch 3,760 tokens; nats of the held-out text:
+#     batch    512     1,024   1,024   1,024   2,048   2,048   4,096
+#     rate     0.0042  0.0021  0.0042  0.0084  0.0042  0.0084  0.0042
+#     FP16     4.730           4.659           4.730   4.632   4.925
+#     ternary          5.221   5.062  >5.3     5.210           5.330
+_RATE_SHARE, _BATCH_SHARE = 0.5, 0.25
 _WARMUP = 125  # steps at most, and a tenth of the run
 
 
@@ -107,15 +111,16 @@ _TIPS_PEAK, _TIPS_SECOND, _TIPS_WARMUP = 1.5e-3, 1.0e-3, 375  # of that model, i
 _TIPS_BATCH = 2**20  # of all their models
 
 
-def recipe_for(name: str, non_embedding: float, tokens: float, **changes: Any) -> Recipe:
+def recipe_for(name: str, non_embedding: float, tokens: float, context: int, **changes: Any) -> Recipe:
     """Return a recipe fit for a size and a number of tokens.
 
     Args:
-        name: "study": one recipe for both twins, cosine, batch by 2401.02954 and half its rate for 6 FLOP per
-            non-embedding parameter and token. "bitnet": the schedule of the BitNet training tips, their rate for 700M
-            carried to other sizes in the proportion that 2001.08361 has.
+        name: "study": one recipe for both twins, cosine, a quarter of 2401.02954's batch and half its rate
+            for 6 FLOP per non-embedding parameter and token. "bitnet": the schedule of the BitNet training tips, their
+            rate for 700M carried to other sizes in the proportion that 2001.08361 has.
         non_embedding: parameters without the embedding and the head.
         tokens: of the whole run.
+        context: tokens of a sequence; a batch is whole sequences.
         changes: fields of `Recipe` to be other than that; None leaves one as it is.
 
     Raises:
@@ -125,11 +130,13 @@ def recipe_for(name: str, non_embedding: float, tokens: float, **changes: Any) -
         known = ", ".join(RECIPES)
         raise BitsimError(f"recipe: expected one of {known}, got '{name}'{suggestion(name, RECIPES)}")
     compute = 6 * non_embedding * tokens
-    most = _TIPS_BATCH if name == "bitnet" else _LARGEST_BATCH
-    batch = int(changes.pop("batch_tokens", None) or _power_of_two(compute_batch(compute), most))
+    share, most = (1.0, _TIPS_BATCH) if name == "bitnet" else (_BATCH_SHARE, _LARGEST_BATCH)
+    wanted = min(max(share * compute_batch(compute), _SMALLEST_BATCH), most)
+    batch = int(changes.pop("batch_tokens", None) or _shareable(wanted / context) * context)
+    batch = max(batch // context, 1) * context
     steps = max(int(tokens // batch), 1)
     warmup = min(_TIPS_WARMUP if name == "bitnet" else _WARMUP, max(steps // 10, 1))
-    recipe = Recipe(name=name, peak=min(_SHARE * compute_rate(compute), 1.0), batch_tokens=batch, warmup=warmup)
+    recipe = Recipe(name=name, peak=min(_RATE_SHARE * compute_rate(compute), 1.0), batch_tokens=batch, warmup=warmup)
     if name == "bitnet":
         share = kaplan_rate(non_embedding) / kaplan_rate(_TIPS_SIZE)
         recipe = replace(recipe, peak=_TIPS_PEAK * share, second=_TIPS_SECOND * share, schedule="two-stage")
@@ -142,5 +149,7 @@ def recipe_for(name: str, non_embedding: float, tokens: float, **changes: Any) -
 RECIPES = ("study", "bitnet")
 
 
-def _power_of_two(tokens: float, most: int) -> int:
-    return int(min(max(2.0 ** round(math.log2(max(tokens, 1))), _SMALLEST_BATCH), most))
+def _shareable(sequences: float) -> int:
+    """Return the nearest of 1 to 8, 10, 12, 14, 16, 20, ...: near, and devices and micro-batches can still share it."""
+    unit = max(2.0 ** (math.floor(math.log2(max(sequences, 1.0))) - 2), 1.0)
+    return max(int(sequences / unit + 0.5) * int(unit), 1)

@@ -211,18 +211,18 @@ def _fresh(request: Request, data: Prepared) -> PreTrainedModel:
 
 
 def _recipe(request: Request, non_embedding: float, tokens: float) -> Recipe:
-    """Return the recipe, its batch being whole sequences, and what fades in doing so within a tenth of the run."""
+    """Return the recipe; what fades in does so within a tenth of the run."""
     recipe = recipe_for(
         request.recipe,
         non_embedding,
         tokens,
+        request.context,
         peak=request.learning_rate,
         schedule=request.schedule,
         weight_decay=request.weight_decay,
         batch_tokens=request.batch_tokens,
         strength_steps=request.strength_steps,
     )
-    recipe = replace(recipe, batch_tokens=max(recipe.batch_tokens // request.context, 1) * request.context)
     if request.start is None or request.strength_steps is not None or SCHEMES[request.scheme] is None:
         return recipe
     return replace(recipe, strength_steps=min(_FADE, int(tokens / recipe.batch_tokens) // 10))

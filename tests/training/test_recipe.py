@@ -50,7 +50,7 @@ def test_kaplan_rate_is_that_of_the_paper() -> None:
 
 
 def test_bitnet_recipe_is_that_of_the_tips_at_their_size() -> None:
-    recipe = recipe_for("bitnet", 679.5e6, 100e9)
+    recipe = recipe_for("bitnet", 679.5e6, 100e9, 2048)
     assert recipe.peak == pytest.approx(1.5e-3)
     assert recipe.second == pytest.approx(1e-3)
     assert recipe.warmup == 375
@@ -59,26 +59,33 @@ def test_bitnet_recipe_is_that_of_the_tips_at_their_size() -> None:
 
 
 def test_changes_win() -> None:
-    recipe = recipe_for("bitnet", 1e6, 1e7, peak=3e-3, batch_tokens=4096, weight_decay=None)
+    recipe = recipe_for("bitnet", 1e6, 1e7, 512, peak=3e-3, batch_tokens=4096, weight_decay=None)
     assert recipe.second == pytest.approx(2e-3)
     assert recipe.batch_tokens == 4096
     assert recipe.weight_decay == 0.1
 
 
-@given(st.floats(1e3, 1e13))
-def test_default_batch_is_a_power_of_two_within_limits(tokens: float) -> None:
-    batch = recipe_for("study", 1e6, tokens).batch_tokens
-    assert 2**12 <= batch <= 2**22
-    assert math.log2(batch).is_integer()
+@given(st.floats(1e3, 1e13), st.sampled_from([8, 100, 512, 4096]))
+def test_default_batch_is_whole_sequences_near_a_quarter_of_the_papers(tokens: float, context: int) -> None:
+    sequences, rest = divmod(recipe_for("study", 1e6, tokens, context).batch_tokens, context)
+    assert rest == 0
+    wanted = min(max(compute_batch(6e6 * tokens) / 4, 2**10), 2**22) / context
+    assert sequences == 1 if wanted < 1 else abs(sequences - wanted) <= max(0.5, wanted / 8 + 1e-9)
+    assert sequences < 8 or sequences % 2 ** (sequences.bit_length() - 3) == 0  # devices can share them
+
+
+def test_an_own_batch_is_cut_to_whole_sequences() -> None:
+    assert recipe_for("study", 1e6, 1e7, 512, batch_tokens=5000).batch_tokens == 9 * 512
+    assert recipe_for("study", 1e6, 1e7, 512, batch_tokens=100).batch_tokens == 512
 
 
 def test_rate_and_batch_are_those_of_the_paper() -> None:
     # 2401.02954, equation 1, by hand at 1e19 FLOP: 1e19^0.125 = 10^2.375, 1e19^0.3271 = 10^6.2149
     assert compute_rate(1e19) == pytest.approx(0.3118 / 237.137, rel=1e-5)
     assert compute_batch(1e19) == pytest.approx(0.2920 * 1_640_210, rel=1e-4)
-    recipe = recipe_for("study", 1e9, 1e19 / 6e9)
+    recipe = recipe_for("study", 1e9, 1e19 / 6e9, 2048)
     assert recipe.peak == pytest.approx(0.5 * 0.3118 / 237.137, rel=1e-5)
-    assert recipe.batch_tokens == 2**19
+    assert recipe.batch_tokens == 56 * 2048  # 0.25 x 478,941 tokens are 58.5 sequences
 
 
 @pytest.mark.parametrize(
@@ -92,9 +99,9 @@ def test_rate_and_batch_are_those_of_the_paper() -> None:
 )
 def test_absurd_recipes_are_refused(changes: dict[str, object], complaint: str) -> None:
     with pytest.raises(BitsimError, match=complaint):
-        recipe_for("study", 1e6, 1e7, **changes)
+        recipe_for("study", 1e6, 1e7, 512, **changes)
 
 
 def test_unknown_recipe() -> None:
     with pytest.raises(BitsimError, match="expected one of study, bitnet, got 'stdy'"):
-        recipe_for("stdy", 1e6, 1e7)
+        recipe_for("stdy", 1e6, 1e7, 512)

@@ -1,7 +1,12 @@
-"""The ladder that is committed: records, curves and table say the same, and twins are twins."""
+"""The ladder that is committed: records, curves and table say the same, twins are twins, and the law is theirs.
+
+`make law` fits our own law again and writes it into the tables.
+"""
 
 import csv
+import io
 import math
+import os
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,14 +16,20 @@ import pytest
 
 from bitsim.energy_tables import loss_laws
 from bitsim.energy_tables.citations import DATA
+from bitsim.runtime.whole import whole_file
 from bitsim.simulator.loss_laws import loss_nats
 from bitsim.training.fit import fit_law
-from bitsim.training.law_file import read_law
+from bitsim.training.fitted import Fit
+from bitsim.training.law_file import Origin, read_law, write_law
 from bitsim.training.measured import read_runs
 from bitsim.training.records import CURVE, RUNS, read_records
 
 RESULTS = Path(__file__).parents[2] / "training" / "results"
 RECORDS = read_records(RESULTS)
+LAW = DATA / "own_law.json"
+COMMAND = "bitsim fit-law training/results/runs.csv --form chinchilla --shared alpha,beta"
+RESAMPLES = 1000  # as many as a file in the package should hold
+UPDATE = os.environ.get("BITSIM_UPDATE_LAW") == "1"
 UNIGRAM = 6.654  # nats per token: the held-out text by each token's frequency alone (README.md there)
 
 
@@ -74,14 +85,45 @@ def test_larger_models_learn_more() -> None:
                     assert other["held_out_loss"] < one["held_out_loss"]
 
 
+def own_rows(fit: Fit) -> list[list[str]]:
+    """The lines of loss_laws.csv that hold a fitted law."""
+    tokens = fit.points.tokens
+    assert tokens is not None
+    rows = []
+    for scheme in ("fp16", "b1.58"):
+        sizes, law = fit.points.parameters[fit.points.where(scheme)], fit.law(scheme, f"own-{scheme}")
+        note = (
+            f"our own ladder: {len(sizes)} runs, {min(tokens) / 1e6:.1f}M to {max(tokens) / 1e6:.1f}M tokens;"
+            f" {' and '.join(fit.shared)} shared by both schemes; fitted by `{COMMAND}`; its resamples are {LAW.name}"
+        )
+        numbers = [f"{number:.6g}" for number in (law.e_nats, law.a, law.alpha, law.b, law.beta)]
+        middle = [f"own-{scheme}", scheme, fit.form, fit.points.counts, *numbers, "", ""]
+        ends = [f"{sizes.min():.0f}", f"{sizes.max():.0f}", "", "bitsim-ladder", "training/results/runs.csv", "derived"]
+        rows.append([*middle, *ends, note])
+    return rows
+
+
+@pytest.mark.skipif(not UPDATE, reason="writes: make law")
+def test_write_our_own_law() -> None:
+    fit = fit_law(read_runs(RESULTS / RUNS), "chinchilla", shared=("alpha", "beta"), resamples=RESAMPLES)
+    write_law(LAW, fit, Origin.of(RESULTS / RUNS))
+    table = DATA / "loss_laws.csv"
+    others = [line for line in table.read_text(encoding="utf-8").splitlines() if not line.startswith("own-")]
+    added = io.StringIO()
+    csv.writer(added, lineterminator="\n").writerows(own_rows(fit))
+    with whole_file(table) as part:
+        part.write_text("\n".join(others) + "\n" + added.getvalue(), encoding="utf-8")
+
+
 def test_our_own_law_is_the_fit_of_these_runs() -> None:
-    saved, runs = read_law(DATA / "own_law.json").fit, read_runs(RESULTS / RUNS)
+    saved, runs = read_law(LAW).fit, read_runs(RESULTS / RUNS)
     again = fit_law(runs, "chinchilla", shared=saved.shared, resamples=0)
     assert len(saved.points) == len(runs)
+    with (DATA / "loss_laws.csv").open(newline="", encoding="utf-8") as file:
+        assert [row for row in csv.reader(file) if row[0].startswith("own-")] == own_rows(saved)
     for scheme in ("fp16", "b1.58"):
         row, law = loss_laws()[f"own-{scheme}"], again.law(scheme, "again")
         sizes = runs.parameters[runs.where(scheme)]
-        assert (row.valid_parameters_low, row.valid_parameters_high) == (sizes.min(), sizes.max())
         assert runs.tokens is not None
         for size, tokens in zip(sizes, runs.tokens[runs.where(scheme)], strict=True):
             expected = pytest.approx(loss_nats(law, size, tokens), rel=1e-4)
