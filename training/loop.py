@@ -5,6 +5,7 @@ was interrupted: sequence k of the run belongs to step k // (sequences of a batc
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -205,15 +206,15 @@ class Loop(Trainer):
         """
         model: Any = self.model
         model.eval()
-        losses = []
+        losses: list[float] = []  # a small tensor kept here would lie in the way of the next logits: gigabytes in all
         for inputs in dataloader:
             ids = self._prepare_input(inputs["input_ids"])
             with torch.no_grad():
                 logits = model(input_ids=ids).logits[:, :-1].flatten(0, 1).float()
             loss = functional.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
-            losses.append(self.accelerator.gather_for_metrics(loss.view(len(ids), -1).mean(1)))
-        total = torch.cat(losses).double()
-        return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": total.mean().item()}, len(total))  # type: ignore[arg-type]
+            losses += self.accelerator.gather_for_metrics(loss.view(len(ids), -1).mean(1)).tolist()
+        mean = math.fsum(losses) / len(losses)
+        return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": mean}, len(losses))  # type: ignore[arg-type]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint under another name and rename it when it is on the disk."""

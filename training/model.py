@@ -18,9 +18,20 @@ from .quantize import SCHEMES, Quantization
 NORMS = ("sub", "inside", "none")
 NORM_EPS = 1e-5  # of Llama 2 and of BitNet 2B4T
 ROPE_THETA = 10_000.0  # Llama 2's, for both classes: BitNet's own default would make the twins differ in it
-WEIGHT_STD = 0.02  # of fresh weights: `initializer_range` of both classes
+# Standard deviations of fresh weights; those of the other matrices follow from their width. With 0.02 throughout, the
+# `initializer_range` of both classes, small models learn badly, ternary ones worst: the norm before an output makes it
+# far larger than the embedding that it is added to. Measured with 0.55M parameters and 1.1M tokens, by the spread of
+# inputs and outputs of the residual stream (n: width), nats of the held-out text:
+#     inputs   0.02    n^-1/2  n^-1/2  n^-1/2  n^-1/2
+#     outputs  0.02    0.04    0.02    0.006   0.001
+#     FP16     5.026   5.319   4.975   4.959   4.927
+#     ternary  5.594           5.459   5.187   5.119
+EMBEDDING_STD = 0.02
+_OUTPUT_STD = 0.001
 ACTIVATIONS = ("silu", "relu2")
 _PRE_NORMS = ("input_layernorm", "post_attention_layernorm")
+_ENDS = ("embed_tokens.weight", "lm_head.weight")
+_OUTPUTS = ("o_proj.weight", "down_proj.weight")  # what they give is added to the residual stream
 
 
 def scheme_quantization(scheme: str) -> Quantization | None:
@@ -98,8 +109,8 @@ def build_model(
 ) -> PreTrainedModel:
     """Build a model with random float32 weights, as `BitNetForCausalLM` if it has sub-norms, else `LlamaForCausalLM`.
 
-    Matrices are drawn from a normal distribution of standard deviation 0.02, one after the other in the order of
-    their names; norms are one and biases zero. The seed alone decides: torch's global generator is left as it was, and
+    Matrices are drawn from normal distributions (`weight_std`), one after the other in the order of their names; norms
+    are one and biases zero. The seed alone decides: torch's global generator is left as it was, and
     the twins of two schemes have the same matrices. For a quantised scheme all linear layers but the head become
     `BitLinear`. With norms inside of them, the norms of Llama before attention and FFN stay in place, as
     transformers has them too, and are frozen at one.
@@ -157,13 +168,25 @@ def counts(model: PreTrainedModel) -> dict[str, int]:
     return {"parameters": total, **sizes, "chinchilla": total}
 
 
+def weight_std(name: str, columns: int) -> float:
+    """Return the standard deviation that a matrix of a fresh model is drawn with.
+
+    Args:
+        name: of the parameter, as transformers calls it.
+        columns: width of the matrix's input.
+    """
+    if name.endswith(_ENDS):
+        return EMBEDDING_STD
+    return _OUTPUT_STD if name.endswith(_OUTPUTS) else columns**-0.5
+
+
 def _draw(model: PreTrainedModel, seed: int) -> None:
     """Fill all matrices, in the order of their names, from a generator of our own."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for _, parameter in sorted(model.named_parameters()):
+        for name, parameter in sorted(model.named_parameters()):
             if parameter.ndim > 1:
-                parameter.normal_(0.0, WEIGHT_STD, generator=generator)
+                parameter.normal_(0.0, weight_std(name, parameter.shape[1]), generator=generator)
 
 
 def _check_covered(spec: ModelSpec) -> None:
@@ -202,7 +225,7 @@ def _options(spec: ModelSpec, bos: int | None, eos: int | None) -> dict[str, Any
         "head_dim": spec.head_dim,
         "hidden_act": spec.activation,
         "max_position_embeddings": spec.max_context or 2048,
-        "initializer_range": WEIGHT_STD,
+        "initializer_range": EMBEDDING_STD,
         "rms_norm_eps": NORM_EPS,
         "rope_theta": ROPE_THETA,
         "attention_bias": spec.output_bias,

@@ -32,6 +32,7 @@ pytestmark = [
 ]
 
 STEPS = 12
+FLIPS = 5e-3  # nats: sums in another order make some weights and activations round the other way
 WAYS = {"ddp": False, "fsdp": True}
 
 
@@ -164,7 +165,7 @@ def assert_equal(record: dict[str, Any], expected: dict[str, Any], difference: f
 def test_two_processes_come_to_the_losses_of_one(runs: Path, request_: Request, way: str) -> None:
     """Ternary weights that are nearly halfway between two values round to either, so their losses are less equal."""
     full = replace(request_, scheme="fp16")
-    for request, difference in ((full, 1e-5), (request_, 1e-3)):
+    for request, difference in ((full, 1e-5), (request_, FLIPS)):
         record, expected = record_in(runs / way / "whole", request), record_in(runs / "one", request)
         assert (record["devices"], record["sharded"]) == (2, WAYS[way])
         assert record["steps"] == expected["steps"] == STEPS
@@ -191,7 +192,7 @@ def test_one_process_goes_on_with_what_two_saved(runs: Path, request_: Request, 
     assert checkpoints(output / request_.name)[-1].name == "step-000000006"
     record = train(request_, means_in(output, resume=True))
     assert record["devices"] == 1
-    assert_equal(record, record_in(runs / "one", request_), 1e-3)
+    assert_equal(record, record_in(runs / "one", request_), FLIPS)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -199,7 +200,7 @@ def test_two_processes_go_on_with_what_one_saved(runs: Path, request_: Request, 
     record = record_in(runs / way / "of one", request_)
     assert record["devices"] == 2
     expected = record_in(runs / "one", request_)
-    assert_equal(record, expected, 1e-3)
+    assert_equal(record, expected, FLIPS)
     assert record["curve"][5]["loss"] == expected["curve"][5]["loss"]  # the sixth step was that one's
 
 
@@ -207,7 +208,7 @@ def test_one_process_goes_on_where_two_died(runs: Path, request_: Request) -> No
     output = runs / "killed"
     assert checkpoints(output / request_.name)[-1].name == "step-000000004"
     record = train(request_, means_in(output, resume=True))
-    assert_equal(record, record_in(runs / "one", request_), 1e-3)
+    assert_equal(record, record_in(runs / "one", request_), FLIPS)
 
 
 @pytest.mark.parametrize("way", WAYS)

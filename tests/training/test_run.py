@@ -282,8 +282,9 @@ def test_batch_in_pieces_learns_the_same(request_: Request, tmp_path: Path, whol
         "kept": {"micro_batch": 4, "gradient_checkpointing": True},
     }.items():
         record = train(request_, Means(output=tmp_path / name, save_every=100, **changes))  # type: ignore[arg-type]
-        found = [row["loss"] for row in record["curve"]]
-        np.testing.assert_allclose(found, [row["loss"] for row in whole[1]["curve"]], rtol=1e-4)
+        found, expected = ([row["loss"] for row in run["curve"]] for run in (record, whole[1]))
+        np.testing.assert_allclose(found[:5], expected[:5], rtol=1e-5)
+        np.testing.assert_allclose(found, expected, rtol=2e-3)  # some activations have rounded the other way
 
 
 def test_a_teacher_is_listened_to(request_: Request, means: Means) -> None:
