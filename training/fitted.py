@@ -94,8 +94,9 @@ class Fit:
         """
         index = self.index(name, scheme)
         power = (lambda x: x) if name in ("alpha", "beta") else np.exp
-        rows = None if self.resampled is None else power(self.resampled[:, index])
-        value = float(power(self.unknowns[index]))
+        with np.errstate(over="ignore"):  # what the points hardly hold may be beyond any number: infinite then
+            rows = None if self.resampled is None else power(self.resampled[:, index])
+            value = float(power(self.unknowns[index]))
         lowest = -math.inf if name in ("alpha", "beta") else 0.0
         return _interval(value, rows, self.level, lowest)
 

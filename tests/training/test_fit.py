@@ -1,6 +1,7 @@
 """Laws fitted to points that a known law made."""
 
 import math
+from dataclasses import replace
 import time
 from itertools import pairwise
 
@@ -40,6 +41,12 @@ def two_schemes(noise: float = 0.0, seed: int = 0) -> Measured:
     loss = np.concatenate([power(SIZES), power(SIZES, e=1.6, a=75.0)])
     kinds = ["fp16"] * len(SIZES) + ["b1.58"] * len(SIZES)
     return Measured.of(np.tile(SIZES, 2), loss * np.exp(noise * random.standard_normal(len(loss))), None, kinds)
+
+
+def test_a_coefficient_beyond_any_number_is_infinite() -> None:
+    fit = fit_law(made(20, 0.01, 1), resamples=10)
+    assert fit.resampled is not None
+    assert replace(fit, resampled=np.full_like(fit.resampled, 800.0)).coefficient("a").high == math.inf
 
 
 def test_the_constants_of_noiseless_points_come_back() -> None:
