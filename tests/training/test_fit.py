@@ -1,8 +1,8 @@
 """Laws fitted to points that a known law made."""
 
 import math
-from dataclasses import replace
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
