@@ -131,8 +131,8 @@ def recipe_for(name: str, non_embedding: float, tokens: float, context: int, **c
         known = ", ".join(RECIPES)
         raise BitsimError(f"recipe: expected one of {known}, got '{name}'{suggestion(name, RECIPES)}")
     compute = 6 * non_embedding * tokens
-    share, most = (1.0, _TIPS_BATCH) if name == "bitnet" else (_BATCH_SHARE, _LARGEST_BATCH)
-    wanted = min(max(share * compute_batch(compute), _SMALLEST_BATCH), most)
+    part, most = (1.0, _TIPS_BATCH) if name == "bitnet" else (_BATCH_SHARE, _LARGEST_BATCH)
+    wanted = min(max(part * compute_batch(compute), _SMALLEST_BATCH), most)
     batch = int(changes.pop("batch_tokens", None) or _shareable(wanted / context) * context)
     batch = max(batch // context, 1) * context
     steps = max(int(tokens // batch), 1)
