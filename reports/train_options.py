@@ -56,7 +56,7 @@ _RUN_OPTIONS = (
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
                  help="Of the first weights and of the order of the text."),
     click.option("--precision", type=click.Choice(["auto", "bf16", "fp16", "fp32"]), default="auto",
-                 show_default=True, help="Of the products while training; auto: bf16 where the machine has it."),
+                 show_default=True, help="Of the products while training; auto: bf16 where that is quicker."),
     click.option("--micro-batch", type=click.IntRange(1), help="Sequences that a device takes at once. Default: what "
                  "fits its caches or memory."),
     click.option("--gradient-checkpointing", is_flag=True, help="Compute activations twice instead of keeping them: "

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 from torch.utils.data import Dataset, Subset
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -31,6 +32,7 @@ from .export import export, save_master
 from .loop import Loop, Outcome, Pace, Progress, arguments_of, checkpoints, run_loop
 from .model import build_model, counts, scheme_norms, training_spec
 from .on_cpu import suit_cpu
+from .precision import precision_of
 from .quantize import SCHEMES
 from .recipe import Recipe, recipe_for
 from .records import RECORD, machine, read_record, versions, write_record
@@ -241,35 +243,20 @@ def _pace(request: Request, means: Means, recipe: Recipe, tokens: float, devices
     most = max(_MICRO_TOKENS[kind] // request.context, 1)
     micro = means.micro_batch or next(size for size in range(min(most, share), 0, -1) if share % size == 0)
     steps = max(round(tokens / recipe.batch_tokens), 1)
+    precision = precision_of(request.precision, request.scheme)
+    if devices > 1:  # the first one's, where it was measured
+        (precision,) = broadcast_object_list([precision])
     return Pace(
         steps=steps,
         sequences=sequences,
         micro_batch=micro,
         devices=devices,
-        precision=precision_of(request.precision, request.scheme),
+        precision=precision,
         log_every=max(steps // _LOGS, 1),
         evaluate_every=means.evaluate_every or max(steps // _EVALUATIONS, 1),
         save_every=means.save_every or max(steps // _SAVES, 1),
         sharded=means.fsdp and devices > 1,
     )
-
-
-def precision_of(asked: str, scheme: str) -> str:
-    """Return the precision of the products: as asked, or the quickest that keeps bf16's range on this machine.
-
-    Raises:
-        BitsimError: this machine has none of the kind.
-    """
-    if asked != "auto":
-        if asked == "fp16" and not torch.cuda.is_available():
-            raise BitsimError("precision: fp16 needs a GPU; on a CPU expected bf16 or fp32")
-        return asked
-    if scheme == "fp32":
-        return "fp32"
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if native else "fp32"
 
 
 def _sequences(data: Prepared, side: str, request: Request) -> Sequences:
