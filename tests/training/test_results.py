@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from scipy.special import huber
 
 from bitsim.energy_tables import loss_laws
 from bitsim.energy_tables.citations import DATA
@@ -84,6 +86,31 @@ def test_larger_models_learn_more() -> None:
             for other in runs:
                 if one["non_embedding"] < other["non_embedding"] and one["tokens"] < other["tokens"]:
                     assert other["held_out_loss"] < one["held_out_loss"]
+
+
+def test_scipy_finds_no_better_law() -> None:
+    """The law's slow twin: its own arithmetic, a minimiser without derivatives, starting points drawn at random."""
+    with (RESULTS / RUNS).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    size, tokens, loss = np.array(
+        [[float(row[name]) for name in ("non_embedding", "tokens", "held_out_loss")] for row in rows]
+    ).T
+    scheme = np.array([2 + 3 * (row["scheme"] == "fp16") for row in rows])  # where its e, a and b begin
+
+    def height(unknowns: Any) -> float:
+        e, a, b = (unknowns[scheme + place] for place in range(3))
+        terms = np.stack([e, a - unknowns[0] * np.log(size), b - unknowns[1] * np.log(tokens)])
+        return float(huber(1e-3, np.logaddexp.reduce(terms) - np.log(loss)).sum())
+
+    generator = np.random.default_rng(0)
+    least = math.inf
+    for _ in range(60):
+        own = [generator.uniform((-1, 0, 0), (1.5, 12, 12)) for _ in range(2)]
+        smooth = minimize(height, np.concatenate([generator.uniform(0, 1, 2), *own]), method="BFGS")
+        exact = minimize(height, smooth.x, method="Nelder-Mead", options={"maxfev": 20_000, "xatol": 1e-9})
+        least = min(least, exact.fun)
+    fit = fit_law(read_runs(RESULTS / RUNS), "chinchilla", shared=("alpha", "beta"), resamples=0)
+    assert fit.objective == pytest.approx(least, rel=1e-3)
 
 
 def own_rows(fit: Fit) -> list[list[str]]:
