@@ -21,7 +21,7 @@ from bitsim.energy_tables.errors import shown
 from bitsim.energy_tables.units import format_count
 
 from .fitted import EXPONENTS, FORMS, Fit, natural_terms, unknown_of
-from .huber import Array, minimise, predictions
+from .huber import Array, least_share, minimise, predictions
 from .measured import Measured
 
 BOOTSTRAPS = ("points", "noise")
@@ -30,6 +30,7 @@ DELTA = 1e-3  # Hoffmann et al. 2022, Appendix D.2
 _POINTS_PER_UNKNOWN = 10  # below which resampling the points says little, and noise is made up instead
 # All of this grid are followed to their minima: the 64 that begin lowest lie together, and once all missed the best.
 _START_EXPONENTS = (-1.0, -0.4, 0.1, 0.3, 0.6, 1.2, 2.0)
+_NOTHING = 1e-3  # of the sum: less of a term is no term
 _START_SHARES = (0.03, 0.15, 0.4, 0.7, 0.95)
 
 _LOSSES = ("held_out_loss", "train_loss", "loss", "bits_per_byte")  # metrics that should fall as sizes and tokens grow
@@ -91,8 +92,7 @@ def fit_law(
         draw = _drawn_points if kind == "points" else _drawn_noise
         residuals = predictions(scale.terms, ends[best][None])[0] - target
         targets, weights = draw(points, form, together, target, residuals, resamples, np.random.default_rng(seed))
-        found, _ = minimise(scale.terms, targets, weights, np.repeat(ends[best][None], resamples, axis=0), delta)
-        rows = scale.natural(found)
+        rows = scale.natural(_refitted(scale.terms, targets, weights, _beginnings(scale.terms, ends, values), delta))
     unknowns = scale.natural(ends[best][None])[0]
     fit = Fit(
         form=form,
@@ -256,6 +256,28 @@ def _names(points: Measured, form: str, shared: tuple[str, ...]) -> tuple[tuple[
 def _pairs(points: Measured, form: str) -> set[tuple[float, float]]:
     tokens = points.tokens if form == "chinchilla" and points.tokens is not None else np.zeros(len(points))
     return set(zip(points.parameters.tolist(), tokens.tolist(), strict=True))
+
+
+def _beginnings(terms: Array, ends: Array, values: Array) -> Array:
+    """Return where fits to resamples begin: at the best fit and, if it lacks a term, at the best one that has all.
+
+    No descent brings back a term of nothing, whose slope is nothing too, and the intervals would not hear of it.
+    """
+    order = np.argsort(values, kind="stable")
+    whole = order[least_share(terms, ends[order]) > _NOTHING]
+    best = order[:1]
+    return ends[best if not len(whole) or whole[0] == best[0] else np.append(best, whole[0])]
+
+
+def _refitted(terms: Array, targets: Array, weights: Array, beginnings: Array, delta: float) -> Array:
+    """Return the unknowns of each resample: of the descents from each beginning, the lowest."""
+    resamples = max(len(targets), len(weights))
+    fits = [
+        minimise(terms, targets, weights, np.repeat(beginning[None], resamples, axis=0), delta)
+        for beginning in beginnings
+    ]
+    lowest = np.argmin([values for _, values in fits], axis=0)
+    return np.asarray(np.stack([found for found, _ in fits])[lowest, np.arange(resamples)])
 
 
 def _drawn_points(

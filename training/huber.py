@@ -33,6 +33,12 @@ def predictions(terms: Array, unknowns: Array) -> Array:
     return value
 
 
+def least_share(terms: Array, unknowns: Array) -> Array:
+    """Return how small a part of the sum any term is at any point; shapes as in `predictions`, result (rows,)."""
+    _, shares = _log_sum(terms, unknowns)
+    return np.asarray(np.min([share.min(axis=1) for share in shares], axis=0))
+
+
 def objective(terms: Array, target: Array, weights: Array, unknowns: Array, delta: float) -> Array:
     """Return the weighted sum of Huber losses of each row; shapes as in `minimise`."""
     residuals = np.abs(predictions(terms, unknowns) - target)
