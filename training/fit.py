@@ -30,8 +30,8 @@ DELTA = 1e-3  # Hoffmann et al. 2022, Appendix D.2
 _POINTS_PER_UNKNOWN = 10  # below which resampling the points says little, and noise is made up instead
 # All of this grid are followed to their minima: the 64 that begin lowest lie together, and once all missed the best.
 _START_EXPONENTS = (-1.0, -0.4, 0.1, 0.3, 0.6, 1.2, 2.0)
-_NOTHING = 1e-3  # of the sum: less of a term is no term
 _START_SHARES = (0.03, 0.15, 0.4, 0.7, 0.95)
+_NOTHING = 1e-3  # of the sum: less of a term is no term
 
 _LOSSES = ("held_out_loss", "train_loss", "loss", "bits_per_byte")  # metrics that should fall as sizes and tokens grow
 
