@@ -7,6 +7,5 @@ FOLDER = Path(__file__).parent / "model"
 
 
 def model_path(path: str | Path) -> Path:
-    """Return where a model lies: what is named, or the model in the box for "box" where no such file is at hand."""
-    named = Path(path)
-    return FOLDER if path == NAME and not named.exists() else named
+    """Return where a model lies: the model in the box for "box", else what is named; ./box is a file or folder at hand."""
+    return FOLDER if path == NAME else Path(path)

@@ -61,12 +61,13 @@ def test_it_goes_on_with_a_text() -> None:
     model.close()
 
 
-def test_a_file_called_box_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_box_is_the_box_whatever_lies_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert model_path("box") == FOLDER
     (tmp_path / "box").mkdir()
-    assert model_path("box") == Path("box")
-    assert model_path(Path("elsewhere")) == Path("elsewhere")
+    assert model_path("box") == FOLDER
+    assert model_path("./box") == Path("box")
+    assert model_path(Path("box")) == Path("box")
+    assert model_path("elsewhere") == Path("elsewhere")
 
 
 def test_the_doctor_finds_nothing_wrong_with_it() -> None:
