@@ -7,5 +7,5 @@ FOLDER = Path(__file__).parent / "model"
 
 
 def model_path(path: str | Path) -> Path:
-    """Return where a model lies: the model in the box for "box", else what is named; ./box is a file or folder at hand."""
+    """Return where a model lies: the model in the box for "box", else what is named (./box is a folder at hand)."""
     return FOLDER if path == NAME else Path(path)
