@@ -43,7 +43,7 @@ def fit_law(runs: Path, form: str, output: Path | None, plot: Path | None, check
     \b
     Examples:
       $ bitsim fit-law runs/runs.csv -o law.json --plot law.png --check
-      $ bitsim fit-law runs/runs.csv --form chinchilla --shared alpha,beta
+      $ bitsim fit-law runs/runs.csv --form chinchilla --shared e,alpha,beta
       $ bitsim fit-law runs/runs.csv --metric peak_memory_bytes --size-column parameters
     """
     from bitsim.training.fit import fit_law as fitted

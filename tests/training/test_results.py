@@ -29,7 +29,8 @@ from bitsim.training.records import CURVE, RUNS, read_records
 RESULTS = Path(__file__).parents[2] / "training" / "results"
 RECORDS = read_records(RESULTS)
 LAW = DATA / "own_law.json"
-COMMAND = "bitsim fit-law training/results/runs.csv --form chinchilla --shared alpha,beta"
+SHARED = ("e", "alpha", "beta")
+COMMAND = f"bitsim fit-law training/results/runs.csv --form chinchilla --shared {','.join(SHARED)}"
 RESAMPLES = 1000  # as many as a file in the package should hold
 UPDATE = os.environ.get("BITSIM_UPDATE_LAW") == "1"
 UNIGRAM = 6.654  # nats per token: the held-out text by each token's frequency alone (README.md there)
@@ -95,21 +96,22 @@ def test_scipy_finds_no_better_law() -> None:
     size, tokens, loss = np.array(
         [[float(row[name]) for name in ("non_embedding", "tokens", "held_out_loss")] for row in rows]
     ).T
-    scheme = np.array([2 + 3 * (row["scheme"] == "fp16") for row in rows])  # where its e, a and b begin
+    scheme = np.array([3 + 2 * (row["scheme"] == "fp16") for row in rows])  # where its a and b begin
 
     def height(unknowns: Any) -> float:
-        e, a, b = (unknowns[scheme + place] for place in range(3))
-        terms = np.stack([e, a - unknowns[0] * np.log(size), b - unknowns[1] * np.log(tokens)])
+        e, alpha, beta = unknowns[:3]
+        a, b = unknowns[scheme], unknowns[scheme + 1]
+        terms = np.stack([np.full(len(a), e), a - alpha * np.log(size), b - beta * np.log(tokens)])
         return float(huber(1e-3, np.logaddexp.reduce(terms) - np.log(loss)).sum())
 
     generator = np.random.default_rng(0)
     least = math.inf
     for _ in range(60):
-        own = [generator.uniform((-1, 0, 0), (1.5, 12, 12)) for _ in range(2)]
-        smooth = minimize(height, np.concatenate([generator.uniform(0, 1, 2), *own]), method="BFGS")
+        drawn = generator.uniform((-1, 0, 0, 0, 0, 0, 0), (1.5, 1, 1, 12, 12, 12, 12))
+        smooth = minimize(height, drawn, method="BFGS")
         exact = minimize(height, smooth.x, method="Nelder-Mead", options={"maxfev": 20_000, "xatol": 1e-9})
         least = min(least, exact.fun)
-    fit = fit_law(read_runs(RESULTS / RUNS), "chinchilla", shared=("alpha", "beta"), resamples=0)
+    fit = fit_law(read_runs(RESULTS / RUNS), "chinchilla", shared=SHARED, resamples=0)
     assert fit.objective == pytest.approx(least, rel=1e-3)
 
 
@@ -122,7 +124,7 @@ def own_rows(fit: Fit) -> list[list[str]]:
         sizes, law = fit.points.parameters[fit.points.where(scheme)], fit.law(scheme, f"own-{scheme}")
         note = (
             f"our own ladder: {len(sizes)} runs, {min(tokens) / 1e6:.1f}M to {max(tokens) / 1e6:.1f}M tokens;"
-            f" {' and '.join(fit.shared)} shared by both schemes; fitted by `{COMMAND}`; its resamples are {LAW.name}"
+            f" {', '.join(fit.shared)} shared by both schemes; fitted by `{COMMAND}`; its resamples are {LAW.name}"
         )
         numbers = [f"{number:.6g}" for number in (law.e_nats, law.a, law.alpha, law.b, law.beta)]
         middle = [f"own-{scheme}", scheme, fit.form, fit.points.counts, *numbers, "", ""]
@@ -133,7 +135,7 @@ def own_rows(fit: Fit) -> list[list[str]]:
 
 @pytest.mark.skipif(not UPDATE, reason="writes: make law")
 def test_write_our_own_law() -> None:
-    fit = fit_law(read_runs(RESULTS / RUNS), "chinchilla", shared=("alpha", "beta"), resamples=RESAMPLES)
+    fit = fit_law(read_runs(RESULTS / RUNS), "chinchilla", shared=SHARED, resamples=RESAMPLES)
     write_law(LAW, fit, Origin.of(RESULTS / RUNS))
     table = DATA / "loss_laws.csv"
     others = [line for line in table.read_text(encoding="utf-8").splitlines() if not line.startswith("own-")]
