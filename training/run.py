@@ -219,6 +219,7 @@ def _recipe(request: Request, non_embedding: float, tokens: float) -> Recipe:
         non_embedding,
         tokens,
         request.context,
+        trained=request.start is not None,
         peak=request.learning_rate,
         schedule=request.schedule,
         weight_decay=request.weight_decay,

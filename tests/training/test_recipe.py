@@ -1,4 +1,6 @@
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -40,6 +42,17 @@ def test_quantisation_fades_in() -> None:
     recipe = Recipe(name="x", peak=1e-3, strength_steps=4)
     assert [recipe.strength_at(step) for step in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
     assert Recipe(name="x", peak=1e-3).strength_at(0) == 1
+
+
+@pytest.mark.parametrize("name", ["study", "bitnet"])
+def test_trained_weights_learn_at_a_lower_rate(name: str) -> None:
+    fresh, trained = (recipe_for(name, 1e6, 1e7, 512, trained=trained) for trained in (False, True))
+    share = trained.peak / fresh.peak
+    assert 0 < share < 0.5
+    assert replace(trained, peak=fresh.peak, second=fresh.second) == fresh
+    if fresh.second is not None:
+        assert trained.second == pytest.approx(fresh.second * share)
+    assert recipe_for(name, 1e6, 1e7, 512, trained=True, peak=1e-3).peak == 1e-3
 
 
 def test_kaplan_rate_is_that_of_the_paper() -> None:
@@ -97,7 +110,7 @@ def test_rate_and_batch_are_those_of_the_paper() -> None:
         ({"weight_decay": 2.0}, "weight decay: expected 0 to 1"),
     ],
 )
-def test_absurd_recipes_are_refused(changes: dict[str, object], complaint: str) -> None:
+def test_absurd_recipes_are_refused(changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(BitsimError, match=complaint):
         recipe_for("study", 1e6, 1e7, 512, **changes)
 
