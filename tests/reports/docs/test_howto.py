@@ -18,11 +18,12 @@ pytestmark = pytest.mark.slow
 
 ELSEWHERE = ("bitsim corpus", "--executor ray", "torchrun")  # packages to download, or several processes
 TINY_RUN = (
-    "--sizes 0.55M --schemes b1.58 --tokens 1K --tokens-per-parameter 20 --context 64 --vocab 300 --batch-tokens 512"
-    " --precision fp32 --micro-batch 4 --evaluate-every 2 --save-every 2"
+    "--tokens 1K --context 64 --vocab 300 --batch-tokens 512 --precision fp32 --micro-batch 4 --evaluate-every 2"
+    " --save-every 2"
 )
 SMALL = {
-    "ladder": TINY_RUN,
+    "ladder": f"{TINY_RUN} --sizes 0.55M --tokens-per-parameter 20",
+    "train": TINY_RUN,
     "run": "--max-tokens 2 --raw",
     "bench": "--threads 1 --rounds 1 --prompt-tokens 4 --new-tokens 2",
     "fit-law": "--resamples 50",
@@ -71,7 +72,7 @@ def test_train_a_ladder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_run_on_a_raspberry_pi(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the small model in place of the one that is downloaded."""
     monkeypatch.chdir(folder)
-    (model,) = folder.glob("runs/*/model")
+    (model,) = folder.glob("runs/0.55M-b1.58-*/model")
     shutil.copytree(model, "bitnet-2b")
     for line in ours("run-on-a-raspberry-pi.md"):
         if own_words(line)[0] != "chat":
