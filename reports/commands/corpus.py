@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..extras import needing
 from ..model_options import waiting
 from ..options import output_format
 
@@ -43,10 +44,8 @@ def corpus(folder: Path, public_domain: bool, pip_only: bool, downloads: Path | 
       $ bitsim corpus text
       $ bitsim corpus text --public-domain --downloads packages
     """
-    try:
+    with needing("train"):
         from bitsim.training.corpus import build_corpus
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f"{error.name} is not installed: pip install 'bitsim-llm[train]'") from error
 
     with waiting("making the corpus") as tell:
         made = build_corpus(folder, public_domain=public_domain, pip_only=pip_only, downloads=downloads, tell=tell)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..extras import needing
 from ..options import output_format
 from ..train_options import means_of, request_of, run_options
 from .train import SCHEMES
@@ -52,7 +53,8 @@ def ladder(sizes: str, schemes: str, executor: str, form: str, **options: Any) -
     unknown = [scheme for scheme in wanted if scheme not in SCHEMES]
     if unknown:
         raise click.UsageError(f"--schemes: expected some of {', '.join(SCHEMES)}, got '{unknown[0]}'")
-    from bitsim.training.ladder import climb
+    with needing("train"):
+        from bitsim.training.ladder import climb
 
     requests = [request_of(options, scheme=scheme, size=size) for size in _names(sizes, "--sizes") for scheme in wanted]
     rungs = {}

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ..extras import needing
 from ..model_options import drawing, load_options, loaded, sampling_options, waiting
 from ..serve_screen import access_line, address, introduction, is_loopback, warnings
 
@@ -120,7 +121,9 @@ def serve(**options: Any) -> None:
       $ bitsim serve --model ./model --port 8080
       $ curl http://127.0.0.1:8080/v1/chat/completions -d '{"messages": [{"role": "user", "content": "Hello"}]}'
     """  # fmt: skip
-    http = _package()
+    with needing("serve"):
+        from bitsim.runtime.serving import http
+
     key = _checked_key(options["api_key"])
     sampling = drawing(options)
     with http.listen(options["host"], options["port"]) as listening:
@@ -142,18 +145,6 @@ def serve(**options: Any) -> None:
         _say(f"{address(host, port)} is ready; Ctrl-C ends it")
         http.run(service, listening, options["grace"])
     _say("ended")
-
-
-def _package() -> Any:
-    try:
-        from bitsim.runtime.serving import http
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package == "bitsim":
-            raise
-        message = f"serving needs the package {package}: pip install 'bitsim-llm[serve]'"
-        raise click.ClickException(message) from error
-    return http
 
 
 def _checked_key(key: str | None) -> str | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from ..extras import needing
 from ..options import output_format
 from ..train_options import means_of, request_of, run_options, shown_progress
 
@@ -47,8 +48,9 @@ def train(form: str, **options: Any) -> None:
     if (options["size"] is None) == (options["start"] is None):
         raise click.UsageError("one of --size and --from is needed")
     what = {name: options[name] for name in ("scheme", "size", "start", "strength_steps", "teacher", "teacher_weight")}
-    from bitsim.training.run import is_first_process
-    from bitsim.training.run import train as run
+    with needing("train"):
+        from bitsim.training.run import is_first_process
+        from bitsim.training.run import train as run
 
     with shown_progress() as (tell, step):
         record = run(request_of(options, **what), means_of(options), tell, step)

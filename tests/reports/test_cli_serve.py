@@ -197,20 +197,6 @@ def test_bad_requests_get_one_line(
     assert said in result.stderr
 
 
-@pytest.mark.parametrize("package", ["starlette", "prometheus_client"])
-def test_without_the_extra_it_says_how_to_get_it(package: str) -> None:
-    code = f"""
-    import sys
-    sys.modules[{package!r}] = None
-    from bitsim.reports.cli import main
-    sys.argv = ["bitsim", "serve"]
-    main()
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == f"Error: serving needs the package {package}: pip install 'bitsim-llm[serve]'\n"
-
-
 def test_help_needs_none_of_it() -> None:
     code = """
     import sys

@@ -1,7 +1,6 @@
 """`bitsim corpus`, with small packages in place of the real ones."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -65,12 +64,3 @@ def test_json_and_csv(run: Callable[..., Result], tmp_path: Path) -> None:
 
 def test_what_is_left_out_is_said(run: Callable[..., Result]) -> None:
     assert run("--public-domain").stdout.splitlines()[-1] == "Left out: anarchism"
-
-
-def test_without_pyarrow(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("bitsim.training.corpus")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    result = run()
-    assert result.exit_code == 1
-    assert "Error: pyarrow is not installed: pip install 'bitsim-llm[train]'" in result.stderr
