@@ -21,10 +21,11 @@ _SMALLEST_BATCH, _LARGEST_BATCH = 2**10, 2**22  # tokens
 _RATE_SHARE, _BATCH_SHARE = 0.5, 0.25
 # Of that rate, for a run from trained weights. Measured with ternary runs from FP16 twins of the ladder (0.55M after 16
 # tokens per parameter, 4M after 4), where that rate is 0.0046, 0.0040 and 0.0030; nats of the held-out text:
-#     rate               0.004   0.003   0.002   0.001   0.0005  0.0003
+#     rate               0.004   0.003   0.002   0.001   0.0005  0.0003  0.00025
 #     0.55M, 1M tokens   4.507           4.447   4.414   4.405   4.419
-#     0.55M, 3M tokens   4.457           4.432   4.410   4.397   4.393
+#     0.55M, 3M tokens   4.457           4.432   4.410   4.397   4.393   4.382
 #     4M, 3M tokens              3.862           3.775   3.756
+# by `bitsim train --from results/0.55M-fp16-001f3373/model --data public-domain --tokens 3M --learning-rate 0.0005`.
 _TRAINED_SHARE = 0.125
 _WARMUP = 125  # steps at most, and a tenth of the run
 
