@@ -7,6 +7,7 @@ import csv
 import io
 import math
 import os
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ SHARED = ("e", "alpha", "beta")
 COMMAND = f"bitsim fit-law training/results/runs.csv --form chinchilla --shared {','.join(SHARED)}"
 RESAMPLES = 1000  # as many as a file in the package should hold
 UPDATE = os.environ.get("BITSIM_UPDATE_LAW") == "1"
+SCATTER = 0.0123  # runs lie so far about the law (`bitsim fit-law`)
 UNIGRAM = 6.654  # nats per token: the held-out text by each token's frequency alone (README.md there)
 
 
@@ -113,6 +115,30 @@ def test_scipy_finds_no_better_law() -> None:
         least = min(least, exact.fun)
     fit = fit_law(read_runs(RESULTS / RUNS), "chinchilla", shared=SHARED, resamples=0)
     assert fit.objective == pytest.approx(least, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_intervals_of_such_a_ladder_hold_its_law_and_a_run_less_often() -> None:
+    """Ladders of the same sizes and tokens, drawn about our own law with the runs' own scatter, and one run more."""
+    runs, law = read_runs(RESULTS / RUNS), read_law(LAW).fit
+    assert runs.tokens is not None
+    size, tokens, times = 972_800, 11_975_680, 40
+    own = {scheme: law.law(scheme, scheme) for scheme in ("fp16", "b1.58")}
+    expected = np.array(
+        [loss_nats(own[s], n, d) for s, n, d in zip(runs.schemes, runs.parameters, runs.tokens, strict=True)]
+    )
+    held = {name: np.zeros(2, dtype=int) for name in own}
+    for seed in range(times):
+        random = np.random.default_rng(seed)
+        drawn = replace(runs, values=expected * np.exp(SCATTER * random.standard_normal(len(runs))))
+        fit = fit_law(drawn, "chinchilla", shared=SHARED, resamples=120, seed=seed)
+        for scheme, count in held.items():
+            interval, truth = fit.predict(size, tokens, scheme).value, loss_nats(own[scheme], size, tokens)
+            run = truth * math.exp(SCATTER * random.standard_normal())
+            count += [interval.low <= value <= interval.high for value in (truth, run)]
+    for of_law, of_run in held.values():
+        assert 0.75 * times <= of_law
+        assert of_run < of_law
 
 
 def own_rows(fit: Fit) -> list[list[str]]:
